@@ -1,0 +1,22 @@
+//! superd listens for many services and launches the right program for each client.
+//!
+//! | layer    | folders                                        | may touch                         |
+//! |----------|------------------------------------------------|-----------------------------------|
+//! | pure     | `model` ← `config` ← `service` ← `protocol`    | values: no fd, clock, file, thread |
+//! | platform | `sys`                                          | the kernel; the only `unsafe`     |
+//! | shell    | `supervisor`, `roles`, `control`               | everything                        |
+//!
+//! An arrow points at what may be imported; `tests/tidy.rs` holds all this.
+//!
+//! A connection: `supervisor::accept` takes it from a listener → `service::admission` counts it or names the
+//! limit → `supervisor::launches` hands it to the launcher → `roles::launcher` makes the child →
+//! `roles::stage` becomes the program. Its end: `supervisor::reaper`. Read these five and you know superd.
+
+pub mod config;
+pub mod control;
+pub mod model;
+pub mod protocol;
+pub mod roles;
+pub mod service;
+pub mod supervisor;
+pub mod sys;

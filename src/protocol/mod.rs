@@ -1,0 +1,5 @@
+//! Bytes ↔ values, for every channel: launch messages, role messages, control requests, log lines.
+//!
+//! Pure, like all it stands on; every reader takes bytes that may be anything.
+
+pub mod control;

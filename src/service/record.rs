@@ -1,0 +1,147 @@
+//! What happened, as typed records: each becomes one log line in superd's or xinetd's wording, or journal
+//! fields (`protocol::log`). The grammar is superd.log(5)'s.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::settings::{Facility, Level};
+use crate::model::endpoint::Endpoint;
+use crate::model::session::SessionId;
+
+use super::reason::Reason;
+
+/// A record, with what it takes to route it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record<'a> {
+    /// How important it is.
+    pub level: Level,
+    /// In place of the log's own facility.
+    pub facility: Option<Facility>,
+    /// The service it is about.
+    pub service: Option<&'a str>,
+    /// What happened.
+    pub event: Event<'a>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    /// A program runs for a client.
+    Start {
+        /// The session.
+        session: SessionId,
+        /// The client.
+        client: SocketAddr,
+        /// The address that it asked.
+        local: Option<SocketAddr>,
+        /// The program's process.
+        pid: i32,
+    },
+    /// A session is over.
+    End {
+        /// The session.
+        session: SessionId,
+        /// The client.
+        client: SocketAddr,
+        /// The program's process.
+        pid: i32,
+        /// How it ended.
+        status: ExitStatus,
+        /// Since its start.
+        duration: Duration,
+        /// User and system time of the process.
+        cpu: Duration,
+        /// superd ended it: `session` (timeout), `shutdown`.
+        cause: Option<&'a str>,
+    },
+    /// A client was refused.
+    Refuse {
+        /// The client.
+        client: SocketAddr,
+        /// Why.
+        reason: Reason,
+        /// Where the limit or rule stands.
+        rule: Option<&'a str>,
+        /// More than one: a summary of so many refusals of the same source.
+        count: u64,
+    },
+    /// Refusals of sources that there was no room to keep apart.
+    RefuseOthers {
+        /// How many.
+        count: u64,
+    },
+    /// A program could not be started.
+    LaunchFailed {
+        /// The session.
+        session: SessionId,
+        /// The client.
+        client: SocketAddr,
+        /// The step that failed (`set user`, `exec`).
+        step: &'a str,
+        /// The error, as the kernel names it (`EPERM`).
+        error: &'a str,
+        /// The program.
+        program: &'a str,
+    },
+    /// A line that a program wrote to its standard error.
+    Stderr {
+        /// The session.
+        session: SessionId,
+        /// The line, untrusted.
+        line: &'a [u8],
+        /// Lines that were dropped before it.
+        dropped: u64,
+    },
+    /// A service changed its state: `online`, `paused`, `degraded`, `draining`, `disabled`.
+    State {
+        /// The new state.
+        state: &'a str,
+        /// Why: `connections`, `EADDRNOTAVAIL`, `launcher`.
+        reason: Option<&'a str>,
+        /// The endpoint that it is about.
+        endpoint: Option<&'a Endpoint>,
+        /// The next try.
+        retry: Option<Duration>,
+    },
+    /// The configuration was loaded.
+    Reload {
+        /// The new generation.
+        generation: u64,
+        /// Services that did not change.
+        kept: usize,
+        /// Services that did.
+        changed: usize,
+        /// Services that are new.
+        opened: usize,
+        /// Services that are gone.
+        closed: usize,
+    },
+    /// The configuration was refused; the running one goes on.
+    ReloadRefused {
+        /// The first line of the error.
+        error: &'a str,
+        /// How many errors there are.
+        errors: usize,
+    },
+    /// superd ends.
+    Stop {
+        /// Sessions that were alive at the end.
+        sessions: usize,
+    },
+    /// A word to the admin in prose.
+    Note {
+        /// The text; may hold untrusted bytes, which are escaped.
+        text: &'a str,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// exit(2)'s argument.
+    Code(i32),
+    /// The number of the signal that ended it.
+    Signal(i32),
+    /// Nobody knows: the process was not ours to wait for.
+    Unknown,
+}

@@ -1,0 +1,4 @@
+//! The kernel: small wrappers named after what they call, and the only `unsafe` of superd.
+//!
+//! Takes and gives owned or borrowed descriptors and plain values; outcomes that are expected (would block,
+//! aborted, out of descriptors) are variants. Knows nothing of the layers above but `model`'s newtypes.

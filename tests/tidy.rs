@@ -1,0 +1,3 @@
+//! Rules about the tree.
+#[test]
+fn placeholder() {}
