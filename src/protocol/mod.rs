@@ -4,4 +4,5 @@
 
 pub mod control;
 pub mod launch;
+pub mod load;
 pub mod plans;
