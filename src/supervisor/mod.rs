@@ -1,1 +1,5 @@
 //! placeholder
+
+pub mod bind;
+mod holder;
+pub mod options;
