@@ -21,7 +21,7 @@ pub fn allow_overlap(listener: BorrowedFd<'_>, allowed: bool) -> io::Result<()> 
 ///
 /// A client that comes now finds the other listener, or is refused if there is none. Of two listeners with the very
 /// same address the other must have left the overlap before (`allow_overlap(other, false)`): among those that share
-/// an address the kernel picks without looking at the interface.
+/// an address the kernel picks without looking at the interface, and one that got the SYN can't answer it.
 ///
 /// The listener is kept, and accepted from, for as long as a handshake may take; then it is closed.
 /// Where the kernel does not allow the listener to be hidden (it is bound to an interface, and superd has no
