@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)] // a test that can't go on ends
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,8 +28,10 @@ const TURN: Duration = Duration::from_millis(40);
 /// How long a listener that gives way is still accepted from.
 const HANDSHAKES: Duration = Duration::from_millis(30);
 
-const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
-const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const LOCALHOST6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -73,13 +75,16 @@ fn no_client_notices_a_swap() {
 /// With `defer_accept` a handshake stays under way until the client sends something.
 #[test]
 fn a_handshake_under_way_is_completed() {
-    for turns in [[LOCALHOST, ANY], [ANY, LOCALHOST], [LOCALHOST, LOCALHOST]] {
+    for turns in
+        [[LOCALHOST, ANY], [ANY, LOCALHOST], [LOCALHOST, LOCALHOST], [LOCALHOST6, ANY6], [ANY6, LOCALHOST6]]
+    {
         for (way, served) in [(Way::Empty, false), (Way::Retire, true)] {
             let deferring = Some(Duration::from_secs(10));
             let options = SocketOptions { defer_accept: deferring, ..SocketOptions::default() };
             let old = open_listener(&endpoint(turns[0], 0), &options).unwrap();
             let port = bound_address(old.as_fd()).unwrap().port();
-            let mut client = TcpStream::connect((LOCALHOST, port)).unwrap();
+            let mut client =
+                TcpStream::connect((if turns[0].is_ipv4() { LOCALHOST } else { LOCALHOST6 }, port)).unwrap();
             let mut listeners = vec![(old, None)];
             swap_once(way, &endpoint(turns[1], port), &mut listeners);
             let sent = client.write_all(b"hello").is_ok();
@@ -92,7 +97,7 @@ fn a_handshake_under_way_is_completed() {
 }
 
 /// Swaps listeners back and forth while clients come, and says what became of these.
-fn swap_under_load(way: Way, turns: [Ipv4Addr; 2]) -> Figures {
+fn swap_under_load(way: Way, turns: [IpAddr; 2]) -> Figures {
     let figures = Arc::new(Figures::default());
     let stop = Arc::new(AtomicBool::new(false));
     let first = open_listener(&endpoint(turns[0], 0), &SocketOptions::default()).unwrap();
@@ -188,6 +193,6 @@ fn visit(port: u16, figures: &Figures) {
     }
 }
 
-fn endpoint(ip: Ipv4Addr, port: u16) -> Endpoint {
-    Endpoint { ip: ip.into(), port, zone: None, interface: None, optional: false }
+fn endpoint(ip: IpAddr, port: u16) -> Endpoint {
+    Endpoint { ip, port, zone: None, interface: None, optional: false }
 }

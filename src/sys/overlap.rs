@@ -24,8 +24,8 @@ pub fn allow_overlap(listener: BorrowedFd<'_>, allowed: bool) -> io::Result<()> 
 /// an address the kernel picks without looking at the interface, and one that got the SYN can't answer it.
 ///
 /// The listener is kept, and accepted from, for as long as a handshake may take; then it is closed.
-/// Where the kernel does not allow the listener to be hidden (it is bound to an interface, and superd has no
-/// `CAP_NET_RAW`) its new clients are not answered instead: they ask again after a second.
+/// Where the listener can't be hidden (it is bound to an interface, and superd has no `CAP_NET_RAW`) its new clients
+/// are not answered instead: they ask again after a second. After an error it is as it was.
 pub fn stop_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
     hide(listener).or_else(|_| drop_syns(listener))
 }
@@ -88,6 +88,12 @@ mod tests {
 
     #[test]
     fn a_filtered_listener_does_not_answer_and_keeps_its_queue() {
+        // Some kernels refuse socket filters to all but root.
+        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+        if drop_syns(probe.as_fd()).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied) {
+            eprintln!("skipped: needs root");
+            return;
+        }
         check("127.0.0.1:0", drop_syns, ErrorKind::TimedOut);
         check("[::1]:0", drop_syns, ErrorKind::TimedOut);
     }

@@ -1,9 +1,13 @@
 //! Each option on real sockets: set, read back, inherited by a connection, changed, and taken away.
 
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use super::*;
 use crate::config::settings::Keepalive;
-use socket2::SockAddr;
-use std::net::SocketAddr;
 
 const OFF: SocketOptions = SocketOptions {
     backlog: None,
