@@ -1,1 +1,3 @@
-//! placeholder
+//! The process that accepts: one thread, one loop.
+
+pub mod control;
