@@ -7,8 +7,6 @@
 
 mod client;
 mod listener;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -232,3 +230,6 @@ fn rights(client: &Credentials, own_uid: u32, group: Option<u32>) -> Option<Righ
     let group = group?;
     (client.gid == group || client.groups.contains(&group)).then_some(Rights::Read)
 }
+
+#[cfg(test)]
+mod tests;
