@@ -28,9 +28,10 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(answer: impl Fn(&Request) -> Option<Reply> + Send + 'static) -> Self {
+    fn start(group: Option<u32>, answer: impl Fn(&Request) -> Option<Reply> + Send + 'static) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut server = ControlServer::bind(&directory.path().join("control.sock"), None).unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut server = ControlServer::bind(&directory.path().join("control.sock"), group).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -115,7 +116,11 @@ fn superctl(arguments: &str, environment: &[(&str, &Path)]) -> Outcome {
 
 /// A superd with one service; `reload` fails or answers as `reload` says.
 fn one_service(reload: Option<Reply>) -> Daemon {
-    Daemon::start(move |request| match request {
+    one_service_for(None, reload)
+}
+
+fn one_service_for(group: Option<u32>, reload: Option<Reply>) -> Daemon {
+    Daemon::start(group, move |request| match request {
         Request::Status => Some(done(Answer::Status(status(1)))),
         Request::Reload => reload.clone(),
         Request::Socket { service } if service == "echo0" => Some(done(Answer::Socket(vec![listener()]))),
@@ -251,33 +256,49 @@ fn the_environment_and_the_configuration_find_it() {
     assert_eq!(superctl(&format!("status --config {}", config.display()), &[]).code, Some(0));
 }
 
+/// superctl as a user that is not root, with this group.
+fn as_nobody(superd: &Daemon, group: u32, word: &str) -> Outcome {
+    // A copy that others can execute, whatever stands above the target directory.
+    let program = superd.directory.path().join("superctl");
+    if !program.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_superctl"), &program).unwrap();
+    }
+    let mut command = Command::new(&program);
+    command.args([word, "--socket"]).arg(superd.path()).env_clear().uid(65534).gid(group);
+    command.output().unwrap().into()
+}
+
 #[test]
 fn who_may_not_is_told_what_it_needs() {
     if !nix::unistd::geteuid().is_root() {
         return; // only root can become someone else
     }
     let superd = one_service(None);
-    let mode = |mode| fs::Permissions::from_mode(mode);
-    fs::set_permissions(superd.directory.path(), mode(0o755)).unwrap();
-    let path = superd.path();
-    // A copy that others can execute, whatever stands above the target directory.
-    let program = superd.directory.path().join("superctl");
-    fs::copy(env!("CARGO_BIN_EXE_superctl"), &program).unwrap();
-    let as_nobody = || -> Outcome {
-        let mut command = Command::new(&program);
-        command.args(["status", "--socket"]).arg(&path).env_clear().uid(65534).gid(65534);
-        command.output().unwrap().into()
-    };
-
-    let outcome = as_nobody();
+    let mode = |mode| fs::set_permissions(superd.path(), fs::Permissions::from_mode(mode)).unwrap();
+    let outcome = as_nobody(&superd, 65534, "status");
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.err.contains("permission denied: it needs root, or the user"), "{outcome:?}");
-    fs::set_permissions(&path, mode(0o660)).unwrap();
-    assert!(as_nobody().err.contains("a member of the group root"));
-    fs::set_permissions(&path, mode(0o666)).unwrap();
-    let outcome = as_nobody();
+    mode(0o660);
+    assert!(as_nobody(&superd, 65534, "status").err.contains("a member of the group root"));
+    mode(0o666);
+    let outcome = as_nobody(&superd, 65534, "status");
     assert_eq!(outcome.code, Some(1), "the server itself refuses: {outcome:?}");
     assert!(outcome.err.contains("permission denied"), "{outcome:?}");
+}
+
+#[test]
+fn the_control_group_reads_and_changes_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // only root can become someone else
+    }
+    let group = 54321;
+    let superd = one_service_for(Some(group), Some(done(Answer::Reload(ReloadReport::default()))));
+    assert_eq!(as_nobody(&superd, group, "status").code, Some(0));
+    let outcome = as_nobody(&superd, group, "reload");
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.err.contains("permission denied: to change anything needs root"), "{outcome:?}");
+    let outcome = as_nobody(&superd, 65534, "status");
+    assert!(outcome.err.contains("a member of the group 54321"), "{outcome:?}");
 }
 
 #[test]
@@ -290,7 +311,7 @@ fn an_answer_that_does_not_come_exits_2_in_time() {
 
 #[test]
 fn a_long_answer_comes_whole_and_a_closed_pipe_is_no_error() {
-    let superd = Daemon::start(|_| Some(done(Answer::Status(status(5000)))));
+    let superd = Daemon::start(None, |_| Some(done(Answer::Status(status(5000)))));
     let json = superd.ask("status --json");
     assert_eq!(serde_json::from_str::<Status>(&json.out).unwrap(), status(5000));
 
