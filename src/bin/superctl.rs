@@ -1,2 +1,5 @@
 //! The admin's program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    superd::control::main()
+}

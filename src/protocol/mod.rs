@@ -6,3 +6,4 @@ pub mod control;
 pub mod launch;
 pub mod load;
 pub mod plans;
+pub mod status;

@@ -8,6 +8,7 @@ pub mod daemonize;
 pub mod fd;
 pub mod memory;
 pub mod overlap;
+pub mod peer;
 pub mod poll;
 pub mod process;
 pub mod rtnetlink;
