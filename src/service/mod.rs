@@ -3,3 +3,4 @@
 
 pub mod reason;
 pub mod record;
+pub mod refusals;
