@@ -19,7 +19,7 @@ use super::record::{Event, Record};
 pub const MAX_KEYS: usize = 4096;
 
 /// From a line to the summary of what came after it.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub const WINDOW: Duration = Duration::from_mins(1);
 
 /// A refused client.
 #[derive(Debug, Clone, Copy)]

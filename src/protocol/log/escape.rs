@@ -24,7 +24,9 @@ pub(super) fn quote_from(out: &mut Vec<u8>, start: usize) {
 
 /// Appends prose: blanks and quotes stay as they are.
 pub(super) fn push_prose(out: &mut Vec<u8>, text: &[u8]) {
-    text.iter().for_each(|&byte| push_printable(out, byte));
+    for &byte in text {
+        push_printable(out, byte);
+    }
 }
 
 /// Backslash makes a word quoted, so that an unquoted value is always literal.

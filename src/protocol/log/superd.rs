@@ -132,10 +132,7 @@ mod tests {
             },
             "degraded finger reason=EADDRNOTAVAIL endpoint=tcp:192.0.2.1:79 retry=4.000",
         );
-        check(
-            Event::State { state: "online", reason: None, endpoint: None, retry: None },
-            "online finger",
-        );
+        check(Event::State { state: "online", reason: None, endpoint: None, retry: None }, "online finger");
         check(Event::Note { text: "is \"well\"\x1b" }, r#"finger: is "well"\x1b"#);
     }
 
