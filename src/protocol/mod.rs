@@ -5,5 +5,7 @@
 pub mod control;
 pub mod launch;
 pub mod load;
+pub mod log;
 pub mod plans;
 pub mod status;
+pub mod writer;

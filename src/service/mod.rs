@@ -6,4 +6,5 @@ pub mod backoff;
 pub mod environment;
 pub mod reason;
 pub mod record;
+pub mod refusals;
 pub mod reload;

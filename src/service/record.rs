@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::settings::{Facility, Level};
 use crate::model::endpoint::Endpoint;
+use crate::model::place::Place;
 use crate::model::session::SessionId;
 
 use super::reason::Reason;
@@ -21,6 +22,23 @@ pub struct Record<'a> {
     pub service: Option<&'a str>,
     /// What happened.
     pub event: Event<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// A record about a service, at the event's own level.
+    pub fn about(service: &'a str, event: Event<'a>) -> Self {
+        Self { level: event.level(), facility: None, service: Some(service), event }
+    }
+
+    /// A record about superd itself, at the event's own level.
+    pub fn general(event: Event<'a>) -> Self {
+        Self { level: event.level(), facility: None, service: None, event }
+    }
+
+    /// Prose for the admin.
+    pub fn note(level: Level, text: &'a str) -> Self {
+        Self { level, facility: None, service: None, event: Event::Note { text } }
+    }
 }
 
 /// What happened.
@@ -61,8 +79,8 @@ pub enum Event<'a> {
         /// Why.
         reason: Reason,
         /// Where the limit or rule stands.
-        rule: Option<&'a str>,
-        /// More than one: a summary of so many refusals of the same source.
+        rule: Option<&'a Place>,
+        /// How many refusals of the same source the line stands for; more than one in a summary alone.
         count: u64,
     },
     /// Refusals of sources that there was no room to keep apart.
@@ -133,6 +151,23 @@ pub enum Event<'a> {
         /// The text; may hold untrusted bytes, which are escaped.
         text: &'a str,
     },
+}
+
+impl Event<'_> {
+    /// How important it is where the configuration says nothing else.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Start { .. } | Self::End { .. } | Self::Stderr { .. } => Level::Info,
+            Self::LaunchFailed { .. } | Self::ReloadRefused { .. } => Level::Err,
+            Self::State { state: "degraded", .. } => Level::Warning,
+            Self::Refuse { .. }
+            | Self::RefuseOthers { .. }
+            | Self::State { .. }
+            | Self::Reload { .. }
+            | Self::Stop { .. }
+            | Self::Note { .. } => Level::Notice,
+        }
+    }
 }
 
 /// How a process ended.

@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod daemonize;
+pub mod datagram;
 pub mod fd;
 pub mod memory;
 pub mod overlap;
