@@ -3,3 +3,5 @@
 //! Pure, like all it stands on; every reader takes bytes that may be anything.
 
 pub mod control;
+pub mod launch;
+pub mod plans;

@@ -2,3 +2,13 @@
 //!
 //! Takes and gives owned or borrowed descriptors and plain values; outcomes that are expected (would block,
 //! aborted, out of descriptors) are variants. Knows nothing of the layers above but `model`'s newtypes.
+
+pub mod channel;
+pub mod daemonize;
+pub mod fd;
+pub mod memory;
+pub mod poll;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod spawn;
