@@ -26,10 +26,10 @@ use std::fs;
 use serde_json::{Value, json};
 
 #[unsafe(no_mangle)]
-extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+extern "C" fn main(argc: c_int, arguments: *const *const c_char) -> c_int {
     let count = usize::try_from(argc).unwrap_or(0);
     // SAFETY: the kernel gives `argc` pointers to NUL-terminated strings that live as long as the process.
-    let args: Vec<String> = (0..count).map(|n| unsafe { text(*argv.add(n)) }).collect();
+    let args: Vec<String> = (0..count).map(|n| unsafe { text(*arguments.add(n)) }).collect();
     let number = args.get(2).and_then(|n| n.parse::<i32>().ok()).unwrap_or(0);
     match args.get(1).map_or("json", String::as_str) {
         "json" => write(1, format!("{}\n", report(&args)).as_bytes()),

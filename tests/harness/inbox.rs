@@ -41,8 +41,9 @@ impl Inbox {
     /// Waits for a message that `wanted` holds for, old ones included.
     #[track_caller]
     pub fn expect(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        self.wait(&wanted, DEADLINE)
-            .unwrap_or_else(|| panic!("no {what} in {DEADLINE:?}; there came:\n{}", self.messages().join("\n")))
+        self.wait(&wanted, DEADLINE).unwrap_or_else(|| {
+            panic!("no {what} in {DEADLINE:?}; there came:\n{}", self.messages().join("\n"))
+        })
     }
 
     /// As `expect`, without a panic.

@@ -17,6 +17,13 @@ pub fn skipped(needs: &str) {
     let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());
 }
 
+/// The niceness that the tests run with.
+pub fn nice() -> i64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc is there");
+    let fields = stat.rsplit_once(')').expect("a name in parentheses").1;
+    fields.split_whitespace().nth(16).and_then(|nice| nice.parse().ok()).expect("field 19")
+}
+
 /// Is a program installed?
 pub fn have(program: &str) -> bool {
     find(program).is_some()

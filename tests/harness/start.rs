@@ -146,7 +146,8 @@ impl Folder {
     /// Fills in, and adds where the control socket, the log and the state of this superd are, unless the
     /// test says it. What is added comes last, so that the lines keep their numbers.
     fn render(&self, config: &str) -> String {
-        let daemon = "control = \"{dir}/control.sock\"\nstate_dir = \"{dir}\"\npid_file = \"{dir}/superd.pid\"\n";
+        let daemon =
+            "control = \"{dir}/control.sock\"\nstate_dir = \"{dir}\"\npid_file = \"{dir}/superd.pid\"\n";
         let log = "target = \"syslog\"\nsocket = \"{dir}/log\"\nfallback = \"none\"\n";
         let config = with_table(config, "daemon", daemon);
         let config = if config.contains("\ntarget =") { config } else { with_table(&config, "log", log) };

@@ -106,7 +106,8 @@ impl Superd {
     #[track_caller]
     pub fn probe(&self, service: &str) -> Value {
         let text = self.connect(service).read_text();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in what the probe wrote: `{text}`"))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{error} in what the probe wrote: `{text}`"))
     }
 
     // Control
@@ -115,7 +116,8 @@ impl Superd {
     #[track_caller]
     pub fn ask(&self, request: &Value) -> Value {
         let path = self.dir().join("control.sock");
-        let mut stream = UnixStream::connect(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut stream =
+            UnixStream::connect(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         stream.set_read_timeout(Some(3 * DEADLINE)).expect("SO_RCVTIMEO");
         stream.write_all(format!("{request}\n").as_bytes()).expect("ask superd");
         let mut answer = String::new();
@@ -142,7 +144,9 @@ impl Superd {
     /// Waits until a service's state holds what is wanted.
     #[track_caller]
     pub fn until_service(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        until(&format!("`{name}` to be {what}"), || Some(self.service(name)).filter(|service| wanted(service)))
+        until(&format!("`{name}` to be {what}"), || {
+            Some(self.service(name)).filter(|service| wanted(service))
+        })
     }
 
     /// Waits until no session of any service is left.
