@@ -29,10 +29,10 @@ use serde_json::{Value, json};
 extern "C" fn main(argc: c_int, arguments: *const *const c_char) -> c_int {
     let count = usize::try_from(argc).unwrap_or(0);
     // SAFETY: the kernel gives `argc` pointers to NUL-terminated strings that live as long as the process.
-    let args: Vec<String> = (0..count).map(|n| unsafe { text(*arguments.add(n)) }).collect();
-    let number = args.get(2).and_then(|n| n.parse::<i32>().ok()).unwrap_or(0);
-    match args.get(1).map_or("json", String::as_str) {
-        "json" => write(1, format!("{}\n", report(&args)).as_bytes()),
+    let words: Vec<String> = (0..count).map(|n| unsafe { text(*arguments.add(n)) }).collect();
+    let number = words.get(2).and_then(|n| n.parse::<i32>().ok()).unwrap_or(0);
+    match words.get(1).map_or("json", String::as_str) {
+        "json" => write(1, format!("{}\n", report(&words)).as_bytes()),
         "hello" => write(1, b"hello\n"),
         "echo" => copy(),
         "exit" => return number,
@@ -121,7 +121,7 @@ fn grandchild() {
     }
 }
 
-fn report(args: &[String]) -> Value {
+fn report(words: &[String]) -> Value {
     let fds = descriptors();
     let status = Status::read();
     // SAFETY: these take nothing, or numbers alone.
@@ -135,7 +135,7 @@ fn report(args: &[String]) -> Value {
         })
     };
     json!({
-        "argv": args,
+        "argv": words,
         "env": environment(),
         "ids": ids,
         "uids": status.numbers("Uid"),

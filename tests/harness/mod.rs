@@ -14,12 +14,14 @@ pub mod machine;
 pub mod processes;
 pub mod start;
 pub mod superd;
+pub mod world;
 
 pub use client::Client;
 pub use machine::{have, is_root, skipped};
 pub use processes::Process;
 pub use start::Start;
 pub use superd::Superd;
+pub use world::{HungDisk, Load};
 
 use std::time::{Duration, Instant};
 

@@ -18,7 +18,20 @@ pub struct Start {
     wrapper: Vec<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    hidden_pid: bool,
+    place: Place,
+    own_daemon_table: bool,
+    names_config: bool,
+}
+
+/// Which process is the supervisor.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// The one that was started.
+    Started,
+    /// A descendant of it.
+    Below,
+    /// The one that the pid file names; the one that was started ends.
+    Daemon,
 }
 
 impl Start {
@@ -29,7 +42,9 @@ impl Start {
             wrapper: Vec::new(),
             arguments: vec!["--foreground".to_owned()],
             environment: Vec::new(),
-            hidden_pid: false,
+            place: Place::Started,
+            own_daemon_table: false,
+            names_config: true,
         }
     }
 
@@ -53,7 +68,25 @@ impl Start {
 
     /// superd is not the process that is started, but a descendant of it named `superd`.
     pub fn below_wrapper(mut self) -> Self {
-        self.hidden_pid = true;
+        self.place = Place::Below;
+        self
+    }
+
+    /// superd goes into the background.
+    pub fn daemon(mut self) -> Self {
+        self.place = Place::Daemon;
+        self
+    }
+
+    /// The configuration has all of `[daemon]` itself.
+    pub fn own_daemon_table(mut self) -> Self {
+        self.own_daemon_table = true;
+        self
+    }
+
+    /// The arguments have `--config` themselves.
+    pub fn last_config(mut self) -> Self {
+        self.names_config = false;
         self
     }
 
@@ -63,9 +96,9 @@ impl Start {
         let folder = Folder::new();
         let log = Inbox::open(&folder.path().join("log"));
         let notify = Inbox::open(&folder.path().join("notify"));
-        folder.write_config(&self.config);
+        self.write_config(&folder);
         let child = self.spawn(&folder);
-        Superd::started(folder, child, log, notify, self.hidden_pid)
+        Superd::started(folder, child, log, notify, self.place)
     }
 
     /// Starts what must not come up: its exit status and standard error.
@@ -73,17 +106,27 @@ impl Start {
     pub fn fails(self) -> (Option<i32>, String) {
         let folder = Folder::new();
         let _log = Inbox::open(&folder.path().join("log"));
-        folder.write_config(&self.config);
+        self.write_config(&folder);
         let mut child = self.spawn(&folder);
         let status = super::until("superd to give up", || child.try_wait().expect("wait for superd"));
         (status.code(), folder.stderr())
+    }
+
+    fn write_config(&self, folder: &Folder) {
+        if self.own_daemon_table {
+            folder.write_plain(&folder.fill_in(&self.config));
+        } else {
+            folder.write_config(&self.config);
+        }
     }
 
     fn spawn(&self, folder: &Folder) -> Child {
         let mut words: Vec<OsString> = self.wrapper.iter().map(|word| folder.fill_in(word).into()).collect();
         words.push(built("superd").into());
         words.extend(self.arguments.iter().map(|word| folder.fill_in(word).into()));
-        words.extend(["--config".into(), folder.path().join("superd.toml").into()]);
+        if self.names_config {
+            words.extend(["--config".into(), folder.path().join("superd.toml").into()]);
+        }
         let (program, arguments) = words.split_first().expect("a program");
         let stderr = fs::File::create(folder.path().join("stderr")).expect("create stderr");
         Command::new(program)
@@ -126,8 +169,12 @@ impl Folder {
 
     /// Renders the configuration and puts it in place, whole.
     pub fn write_config(&self, config: &str) {
+        self.write_plain(&self.render(config));
+    }
+
+    fn write_plain(&self, text: &str) {
         let (new, old) = (self.path().join("superd.toml.new"), self.path().join("superd.toml"));
-        fs::write(&new, self.render(config)).expect("write the configuration");
+        fs::write(&new, text).expect("write the configuration");
         fs::rename(new, old).expect("put the configuration in place");
     }
 

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::inbox::Inbox;
 use super::machine::built;
 use super::processes::{self, Process};
-use super::start::{Folder, Start};
+use super::start::{Folder, Place, Start};
 use super::{DEADLINE, until};
 
 /// A superd of the test's own; dropping it stops it and checks its end.
@@ -23,6 +23,7 @@ pub struct Superd {
     folder: Folder,
     child: Mutex<Child>,
     pid: i32,
+    place: Place,
     /// Its log daemon.
     pub log: Inbox,
     /// Its service manager.
@@ -40,28 +41,25 @@ impl Superd {
     }
 
     #[track_caller]
-    pub(super) fn started(folder: Folder, mut child: Child, log: Inbox, notify: Inbox, below: bool) -> Self {
+    pub(super) fn started(folder: Folder, mut child: Child, log: Inbox, notify: Inbox, place: Place) -> Self {
         until("superd to be ready", || {
             if notify.messages().iter().any(|message| message.contains("READY=1")) {
                 return Some(());
             }
-            if let Some(status) = child.try_wait().expect("wait for superd") {
+            let ended = child.try_wait().expect("wait for superd");
+            if let Some(status) = ended.filter(|status| !matches!(place, Place::Daemon) || !status.success())
+            {
                 log.settle();
                 panic!("superd ended with {status}:\n{}{}", folder.stderr(), log.messages().join("\n"));
             }
             None
         });
-        let first = i32::try_from(child.id()).expect("a pid");
-        let pid = if below {
-            let superds = |process: &Process| process.comm == "superd";
-            processes::descendants(first).into_iter().find(superds).expect("superd is below").pid
-        } else {
-            first
-        };
+        let pid = supervisor_of(&folder, &mut child, place);
         Self {
             folder,
             child: Mutex::new(child),
             pid,
+            place,
             log,
             notify,
             allowed: Mutex::default(),
@@ -248,9 +246,13 @@ impl Superd {
     #[track_caller]
     pub fn wait(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
+        self.ended = true;
+        if let (Place::Daemon, Some(daemon)) = (self.place, Process::of(self.pid)) {
+            until("superd to end", || (!daemon.is_alive()).then_some(()));
+            return 0;
+        }
         let child = self.child.get_mut().unwrap();
         let status = until("superd to end", || child.try_wait().expect("wait for superd"));
-        self.ended = true;
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
     }
 
@@ -297,6 +299,23 @@ impl Superd {
 
     fn log_text(&self) -> String {
         self.log.messages().join("\n")
+    }
+}
+
+fn supervisor_of(folder: &Folder, child: &mut Child, place: Place) -> i32 {
+    let started = i32::try_from(child.id()).expect("a pid");
+    match place {
+        Place::Started => started,
+        Place::Below => {
+            let is_superd = |process: &Process| process.comm == "superd";
+            processes::descendants(started).into_iter().find(is_superd).expect("superd is below").pid
+        }
+        Place::Daemon => {
+            let status = until("the parent's return", || child.try_wait().expect("wait for superd"));
+            assert!(status.success(), "the parent's {status}");
+            let text = std::fs::read_to_string(folder.path().join("superd.pid")).expect("the pid file");
+            text.trim().parse().expect("a pid")
+        }
     }
 }
 
