@@ -82,13 +82,17 @@ pub fn set_default(signal: Signal) -> io::Result<()> {
 
 /// Sets every signal back to its default, also those that were ignored when this process was started, and
 /// real-time ones.
+///
+/// By the bare system call: libc keeps 32 and 33 for itself and refuses to touch them, but its own posix_spawn
+/// leaves them ignored in whatever it starts.
 pub fn set_all_default() {
-    for number in 1..=64 {
-        // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask; KILL, STOP and the two numbers that
-        // libc keeps for itself refuse with EINVAL, and there is nothing to set.
+    // The kernel's sigaction: handler, flags, restorer, mask. All zeroes is SIG_DFL with an empty mask.
+    let action = [0_u64; 4];
+    for number in 1..=64_i32 {
+        // SAFETY: `action` is as large as the kernel's structure, 8 is the size of its mask. KILL and STOP refuse
+        // with EINVAL, and there is nothing to set.
         unsafe {
-            let action: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(number, &raw const action, std::ptr::null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, number, &raw const action, std::ptr::null_mut::<u64>(), 8);
         }
     }
 }
