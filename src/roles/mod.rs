@@ -1,1 +1,3 @@
-//! placeholder
+//! The processes that superd is started as again.
+
+pub mod loader;
