@@ -1,7 +1,7 @@
 //! The writer: whatever may wait for a disk. It appends lines to the log file and writes state dumps.
 //!
-//! A hung disk stops this process alone. It knows paths and bytes, not what they mean; it ends when its channel closes,
-//! after it has written what it was sent.
+//! A hung disk stops this process alone. It knows paths and bytes, not what they mean; it ends when its
+//! channel closes, after it has written what it was sent.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
