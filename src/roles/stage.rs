@@ -68,7 +68,7 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     let stderr = assignment.stderr.map(fd::take_inherited).transpose()?;
     let _status = fd::take_inherited(assignment.status)?;
     let binary = fd::take_inherited(assignment.binary)?;
-    let plan = read_plan(fd::take_inherited(assignment.plans)?, assignment.launch.plan)?;
+    let plan = read_plan(&fd::take_inherited(assignment.plans)?, assignment.launch.plan)?;
     note(slot, Step::Signals);
     signal::set_all_default();
     signal::unblock_all()?;
@@ -84,7 +84,7 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     }
 }
 
-fn read_plan(block: OwnedFd, index: u32) -> io::Result<Plan> {
+fn read_plan(block: &OwnedFd, index: u32) -> io::Result<Plan> {
     let block = SealedMap::open(block.as_fd())?;
     plans::decode(&block, index).map_err(|_| io::ErrorKind::InvalidData.into())
 }
@@ -197,8 +197,8 @@ fn note(slot: &Slot, step: Step) {
     slot.step.store(step as u32, Ordering::Relaxed);
 }
 
-fn rlimit_number(resource: Resource) -> i32 {
-    let number = match resource {
+fn rlimit_number(resource: Resource) -> u32 {
+    match resource {
         Resource::As => libc::RLIMIT_AS,
         Resource::Core => libc::RLIMIT_CORE,
         Resource::Cpu => libc::RLIMIT_CPU,
@@ -215,6 +215,5 @@ fn rlimit_number(resource: Resource) -> i32 {
         Resource::Rttime => libc::RLIMIT_RTTIME,
         Resource::Sigpending => libc::RLIMIT_SIGPENDING,
         Resource::Stack => libc::RLIMIT_STACK,
-    };
-    number as i32
+    }
 }

@@ -201,7 +201,7 @@ mod tests {
     /// Gives the writer its orders, closes the channel, and waits for its end: what it reported.
     fn obey(orders: &[(Order, Option<&str>)]) -> Vec<Report> {
         let (here, there) = Channel::pair().unwrap();
-        let writer = thread::spawn(move || run(there.into()));
+        let writer = thread::spawn(move || run(&there));
         for (order, text) in orders {
             let mut packet = Vec::new();
             order.push(&mut packet);
@@ -213,12 +213,12 @@ mod tests {
             let fds: Vec<_> = memfd.iter().map(AsFd::as_fd).collect();
             here.send(&packet, &fds).unwrap();
         }
-        socket2::SockRef::from(&here).shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(writer.join().unwrap(), ExitCode::SUCCESS);
+        here.finish().unwrap();
+        writer.join().unwrap().unwrap();
         let mut buffer = [0; 100];
         let mut reports = Vec::new();
-        while let Ok((length @ 1.., _)) = here.recv(&mut buffer) {
-            reports.push(Report::read(&buffer[..length]).unwrap());
+        while let Ok(Received::Packet { len, .. }) = here.receive(&mut buffer) {
+            reports.push(Report::read(&buffer[..len]).unwrap());
         }
         reports
     }

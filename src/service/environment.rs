@@ -1,5 +1,6 @@
 //! What the environment of a program says of its client, under the names that existing programs read:
-//! ucspi's (PROTO, TCP…), xinetd's (REMOTE_HOST), systemd's (REMOTE_ADDR, REMOTE_PORT) and superd's own.
+//! ucspi's (`PROTO`, `TCP…`), xinetd's (`REMOTE_HOST`), systemd's (`REMOTE_ADDR`, `REMOTE_PORT`) and superd's
+//! own.
 
 use std::net::SocketAddr;
 

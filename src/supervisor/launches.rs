@@ -271,12 +271,11 @@ impl Supervisor {
                 self.launches.free.push(slot);
                 break;
             };
-            match self.describe(slot, generation, &job) {
-                Some(launch) => batch.push((launch, job)),
-                None => {
-                    self.launches.free.push(slot);
-                    self.forget_job(job);
-                }
+            if let Some(launch) = self.describe(slot, generation, &job) {
+                batch.push((launch, job));
+            } else {
+                self.launches.free.push(slot);
+                self.forget_job(&job);
             }
         }
         if batch.is_empty() {
@@ -362,8 +361,8 @@ impl Supervisor {
     }
 
     /// A job that can't be launched any more: its service is gone.
-    fn forget_job(&mut self, job: Job) {
-        if let Job::Session(key) = job {
+    fn forget_job(&mut self, job: &Job) {
+        if let &Job::Session(key) = job {
             self.abandon_session(key, crate::service::reason::Reason::Shutdown);
         }
     }
@@ -373,14 +372,21 @@ impl Supervisor {
         if writable {
             self.launches.blocked = false;
         }
+        if readable {
+            self.take_reports();
+        }
+        self.send_launches();
+    }
+
+    fn take_reports(&mut self) {
         let mut packet = [0; MAX_PACKET];
-        while readable {
+        loop {
             let Some(channel) = &self.launches.channel else { return };
             let reports = match channel.receive(&mut packet) {
                 Ok(Received::Packet { len, .. }) => {
                     packet.get(..len).ok_or(Malformed).and_then(decode_reports)
                 }
-                Ok(Received::Empty) => break,
+                Ok(Received::Empty) => return,
                 Ok(Received::Closed) | Err(_) => return self.lose_launcher(),
             };
             let Ok(reports) = reports else { return self.lose_launcher() };
@@ -391,7 +397,6 @@ impl Supervisor {
                 }
             }
         }
-        self.send_launches();
     }
 
     /// The child of this slot exists: it is known by its pid, and superd's copies are closed.

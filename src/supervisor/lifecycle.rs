@@ -16,7 +16,7 @@ use super::Supervisor;
 use super::sessions::{Phase, ProcessOwner, SessionKey};
 use super::timers::Due;
 
-const A_MINUTE: Duration = Duration::from_secs(60);
+const A_MINUTE: Duration = Duration::from_mins(1);
 
 impl Supervisor {
     /// The launcher has made the child. superd's copies of its descriptors close, so that the client sees the

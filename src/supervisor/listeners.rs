@@ -71,14 +71,6 @@ impl Listeners {
         self.table.remove(key);
     }
 
-    /// Puts another socket in the place of a listener's, which closes.
-    pub(super) fn replace(&mut self, key: ListenerKey, fd: OwnedFd) {
-        self.watch(key, false);
-        if let Some(listener) = self.table.get_mut(key) {
-            listener.fd = fd;
-        }
-    }
-
     /// Begins or ends to wait for a listener's clients.
     pub(super) fn watch(&mut self, key: ListenerKey, watched: bool) {
         let Some(listener) = self.table.get_mut(key) else { return };

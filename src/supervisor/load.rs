@@ -63,7 +63,7 @@ impl Supervisor {
                 self.load.current = Some(Load { channel, timer, waiting });
             }
             Err(error) => {
-                self.refuse_load(own(format!("the configuration can't be loaded: {error}")), waiting);
+                self.refuse_load(own(format!("the configuration can't be loaded: {error}")), &waiting);
             }
         }
     }
@@ -92,8 +92,8 @@ impl Supervisor {
         let Some(load) = self.load.current.take() else { return };
         self.timers.cancel(load.timer);
         match answer {
-            Some(fds) => self.on_answer(fds, load.waiting),
-            None => self.refuse_load(own("the loader ended without an answer"), load.waiting),
+            Some(fds) => self.on_answer(fds, &load.waiting),
+            None => self.refuse_load(own("the loader ended without an answer"), &load.waiting),
         }
         self.load_next();
     }
@@ -105,7 +105,7 @@ impl Supervisor {
         let seconds = DEADLINE.as_secs();
         let error =
             format!("no answer within {seconds} s: a user database, a disk or a file does not answer");
-        self.refuse_load(own(error), load.waiting);
+        self.refuse_load(own(error), &load.waiting);
         self.load_next();
     }
 
@@ -115,7 +115,7 @@ impl Supervisor {
         }
     }
 
-    fn on_answer(&mut self, fds: Vec<OwnedFd>, waiting: Vec<ClientId>) {
+    fn on_answer(&mut self, fds: Vec<OwnedFd>, waiting: &[ClientId]) {
         let mut fds = fds.into_iter();
         let loaded = fds.next().and_then(|fd| Loaded::decode(&SealedMap::open(fd.as_fd()).ok()?).ok());
         let Some(loaded) = loaded else {
@@ -133,14 +133,14 @@ impl Supervisor {
                 }
                 report.warnings.splice(0..0, loaded.warnings.into_iter().map(|warning| warning.text));
                 self.notify_ready();
-                self.reply_to(&waiting, &Reply::Done(Box::new(Answer::Reload(report))));
+                self.reply_to(waiting, &Reply::Done(Box::new(Answer::Reload(report))));
             }
             Err(errors) => self.refuse_load(errors.into_iter().flat_map(own).collect(), waiting),
         }
     }
 
     /// Nothing changes. The admin is told; at the start, so is whoever started superd.
-    fn refuse_load(&mut self, errors: Vec<Complaint>, waiting: Vec<ClientId>) {
+    fn refuse_load(&mut self, errors: Vec<Complaint>, waiting: &[ClientId]) {
         if self.generation == 0 {
             let texts: Vec<String> = errors.into_iter().map(|error| error.text).collect();
             self.start_errors = Some(texts.join("\n\n"));
@@ -154,7 +154,7 @@ impl Supervisor {
         self.log_event(Level::Err, None, event);
         self.notify_ready();
         let errors = errors.into_iter().map(|error| error.text).collect();
-        self.reply_to(&waiting, &Reply::Refused(Refusal { errors }));
+        self.reply_to(waiting, &Reply::Refused(Refusal { errors }));
     }
 
     fn reply_to(&mut self, clients: &[ClientId], reply: &Reply) {

@@ -1,4 +1,4 @@
-//! What superd tells the service manager that started it: sd_notify(3), over `$NOTIFY_SOCKET`.
+//! What superd tells the service manager that started it: `sd_notify(3)`, over `$NOTIFY_SOCKET`.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -23,11 +23,11 @@ impl Supervisor {
             notify(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
         }
     }
+}
 
-    /// superd is on its way out.
-    pub(super) fn notify_stopping(&self) {
-        notify("STOPPING=1\nSTATUS=ending");
-    }
+/// superd is on its way out.
+pub(super) fn notify_stopping() {
+    notify("STOPPING=1\nSTATUS=ending");
 }
 
 /// Without waiting: a service manager that does not listen loses the message.

@@ -25,7 +25,6 @@ pub(super) struct Exhaustion {
 #[derive(Debug)]
 pub(super) struct Spell {
     backoff: Backoff,
-    pub(super) errno: i32,
 }
 
 impl Supervisor {
@@ -36,7 +35,7 @@ impl Supervisor {
         }
         if self.spell.is_none() {
             let backoff = Backoff::delayed(Duration::from_millis(100), Duration::from_secs(1));
-            self.spell = Some(Spell { backoff, errno });
+            self.spell = Some(Spell { backoff });
             self.log_state(None, "paused", Some(&process::errno_name(errno)), Level::Err);
         }
         let wait = self.spell.as_mut().map_or(Duration::from_secs(1), |spell| spell.backoff.wait());

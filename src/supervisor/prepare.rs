@@ -92,7 +92,7 @@ impl Supervisor {
         let reader = wire::Reader::new(&map).map_err(|error| broken(&error.to_string()))?;
         let services = self.decode_services(&reader).map_err(|error| broken(&error.to_string()))?;
         let first = match self.generation {
-            0 => Some(self.prepare_first(reader.daemon())?),
+            0 => Some(prepare_first(reader.daemon())?),
             _ => None,
         };
         let changes = self.compare(&services);
@@ -113,14 +113,6 @@ impl Supervisor {
                 Err(errors)
             }
         }
-    }
-
-    /// The lock that keeps a second superd out, and the control socket.
-    fn prepare_first(&self, daemon: &settings::Daemon) -> Result<First, Vec<String>> {
-        let pid_file = PidFile::acquire(&daemon.pid_file).map_err(|error| vec![error])?;
-        let control = ControlServer::bind(&daemon.control, daemon.control_group)
-            .map_err(|error| vec![format!("control socket {}: {error}", daemon.control.display())])?;
-        Ok(First { pid_file, control })
     }
 
     /// Only services that are new or changed are decoded.
@@ -284,4 +276,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The lock that keeps a second superd out, and the control socket.
+fn prepare_first(daemon: &settings::Daemon) -> Result<First, Vec<String>> {
+    let pid_file = PidFile::acquire(&daemon.pid_file).map_err(|error| vec![error])?;
+    let control = ControlServer::bind(&daemon.control, daemon.control_group)
+        .map_err(|error| vec![format!("control socket {}: {error}", daemon.control.display())])?;
+    Ok(First { pid_file, control })
 }

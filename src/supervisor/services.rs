@@ -76,7 +76,7 @@ impl Service {
     }
 
     pub(super) fn fresh_backoff() -> Backoff {
-        Backoff::delayed(Duration::from_secs(1), Duration::from_secs(60))
+        Backoff::delayed(Duration::from_secs(1), Duration::from_mins(1))
     }
 
     pub(super) fn name(&self) -> &ServiceName {

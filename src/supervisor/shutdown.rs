@@ -9,6 +9,7 @@ use crate::service::record::Event;
 use crate::sys::process;
 
 use super::Supervisor;
+use super::notify::notify_stopping;
 use super::sessions::SessionKey;
 use super::timers::{Due, TimerId};
 
@@ -35,16 +36,14 @@ impl Supervisor {
     /// Is the loop to end?
     pub(super) fn is_done(&mut self) -> bool {
         let Some(ending) = &self.ending else { return false };
-        match ending.stage {
-            Stage::Done => true,
-            Stage::Everybody => false,
-            Stage::Grace | Stage::Terminated if !self.sessions.table.is_empty() => false,
-            Stage::Grace | Stage::Terminated if self.is_init => {
-                self.end_everybody();
-                false
+        let waits = matches!(ending.stage, Stage::Grace | Stage::Terminated);
+        if waits && self.sessions.table.is_empty() {
+            if !self.is_init {
+                return true;
             }
-            Stage::Grace | Stage::Terminated => true,
+            self.end_everybody();
         }
+        self.ending.as_ref().is_some_and(|ending| ending.stage == Stage::Done)
     }
 
     /// TERM or INT: nobody is let in any more; a second one takes the grace away.
@@ -52,7 +51,7 @@ impl Supervisor {
         if self.is_ending() {
             return self.terminate_sessions();
         }
-        self.notify_stopping();
+        notify_stopping();
         for key in self.listeners.keys() {
             self.listeners.close(key);
         }

@@ -17,16 +17,12 @@ impl<T> Default for Slab<T> {
 impl<T> Slab<T> {
     pub(super) fn insert(&mut self, value: T) -> usize {
         self.count += 1;
-        match self.free.pop().and_then(|key| Some((key, self.places.get_mut(key)?))) {
-            Some((key, place)) => {
-                *place = Some(value);
-                key
-            }
-            None => {
-                self.places.push(Some(value));
-                self.places.len() - 1
-            }
+        if let Some((key, place)) = self.free.pop().and_then(|key| Some((key, self.places.get_mut(key)?))) {
+            *place = Some(value);
+            return key;
         }
+        self.places.push(Some(value));
+        self.places.len() - 1
     }
 
     pub(super) fn get(&self, key: usize) -> Option<&T> {
@@ -54,10 +50,6 @@ impl<T> Slab<T> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.places.iter().enumerate().filter_map(|(key, place)| Some((key, place.as_ref()?)))
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
-        self.places.iter_mut().enumerate().filter_map(|(key, place)| Some((key, place.as_mut()?)))
     }
 
     pub(super) fn keys(&self) -> Vec<usize> {

@@ -57,14 +57,15 @@ impl Supervisor {
 
     fn declare(&self, poll: &mut PollSet) -> Places {
         poll.clear();
-        let mut places = Places::default();
-        places.launcher = self.launches.interest().map(|(fd, write)| poll.push(fd, true, write));
-        places.loader = self.load.interest().map(|fd| poll.push(fd, true, false));
-        places.log = self.log.interest().map(|fd| poll.push(fd, false, true));
-        places.log_writer = self.log.writer().map(|channel| poll.push(channel.as_fd(), true, false));
-        places.state_writer =
-            self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false));
-        places.interface_news = self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false));
+        let mut places = Places {
+            launcher: self.launches.interest().map(|(fd, write)| poll.push(fd, true, write)),
+            loader: self.load.interest().map(|fd| poll.push(fd, true, false)),
+            log: self.log.interest().map(|fd| poll.push(fd, false, true)),
+            log_writer: self.log.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
+            state_writer: self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false)),
+            interface_news: self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false)),
+            ..Places::default()
+        };
         if let Some(control) = &self.control {
             let mut interests: Vec<Interest<'_>> = Vec::new();
             control.interests(&mut interests);

@@ -1,4 +1,4 @@
-//! Channels between superd's processes: SOCK_SEQPACKET pairs that carry packets and descriptors.
+//! Channels between superd's processes: `SOCK_SEQPACKET` pairs that carry packets and descriptors.
 //!
 //! Nothing here ever waits: a full or an empty channel is an outcome, and the owner polls.
 

@@ -45,7 +45,7 @@ pub fn install(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks every descriptor from `first` on close-on-exec: close_range(2), or one by one where the kernel
+/// Marks every descriptor from `first` on close-on-exec: `close_range(2)`, or one by one where the kernel
 /// refuses it (before 5.11).
 pub fn cloexec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: close_range takes numbers alone, and with CLOSE_RANGE_CLOEXEC closes nothing now.

@@ -123,12 +123,10 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
 }
 
 /// Sets a resource limit by its number in setrlimit(2); `u64::MAX` is infinity.
-pub fn set_rlimit(resource: i32, soft: u64, hard: u64) -> io::Result<()> {
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` is valid during the call; pid 0 is this process, and nothing is to be read back.
-    let result = unsafe {
-        libc::prlimit64(0, resource as libc::__rlimit_resource_t, &raw const limit, std::ptr::null_mut())
-    };
+    let result = unsafe { libc::prlimit64(0, resource, &raw const limit, std::ptr::null_mut()) };
     Errno::result(result)?;
     Ok(())
 }

@@ -83,7 +83,7 @@ pub fn set_default(signal: Signal) -> io::Result<()> {
 /// Sets every signal back to its default, also those that were ignored when this process was started, and
 /// real-time ones.
 ///
-/// By the bare system call: libc keeps 32 and 33 for itself and refuses to touch them, but its own posix_spawn
+/// By the bare system call: libc keeps 32 and 33 for itself and refuses to touch them, but its own `posix_spawn`
 /// leaves them ignored in whatever it starts.
 pub fn set_all_default() {
     // The kernel's sigaction: handler, flags, restorer, mask. All zeroes is SIG_DFL with an empty mask.

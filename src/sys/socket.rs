@@ -8,6 +8,10 @@ use nix::sys::socket::{MsgFlags, Shutdown};
 
 use crate::model::address::canonical;
 
+/// The length of a sockaddr_storage.
+#[allow(clippy::cast_possible_truncation)] // 128
+const STORAGE: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
 /// What accept4(2) said.
 #[derive(Debug)]
 pub enum Accepted {
@@ -30,7 +34,7 @@ pub enum Accepted {
 pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
     // SAFETY: all-zero bytes are a valid sockaddr_storage.
     let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let mut length = STORAGE;
     // SAFETY: the address is valid for writes of `length` bytes; the listener is open.
     let fd = unsafe {
         libc::accept4(listener.as_raw_fd(), (&raw mut address).cast(), &raw mut length, libc::SOCK_CLOEXEC)
@@ -79,7 +83,7 @@ fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
 pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     // SAFETY: all-zero bytes are a valid sockaddr_storage.
     let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let mut length = STORAGE;
     // SAFETY: the address is valid for writes of `length` bytes; the socket is open.
     let result = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
     (result == 0).then(|| address_of(&address)).flatten().map(canonical)

@@ -1,10 +1,10 @@
 //! The log against real sockets, pipes and files: full, gone, back, frozen, renamed.
 
+use crate::sys::channel::Received;
 use std::io::{Read, pipe};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::ExitCode;
 use std::thread;
 
 use tempfile::TempDir;
@@ -273,14 +273,14 @@ fn targets_are_chosen_by_how_superd_was_started() {
 fn a_writer_that_hangs_holds_nothing() {
     let mut lab = Lab::new(LogTarget::File("/nowhere".into()));
     let (here, hung) = Channel::pair().unwrap();
-    lab.log.attach_writer(here.into());
+    lab.log.attach_writer(here.into_fd());
     for number in 0..10_000 {
         lab.say(&number.to_string());
         lab.log.flush();
     }
     let waiting = lab.log.ring.frames().count();
     let mut arrived = 0;
-    while hung.recv(&mut [0; 200]).is_ok_and(|(length, _)| length > 0) {
+    while let Ok(Received::Packet { .. }) = hung.receive(&mut [0; 200]) {
         arrived += 1;
     }
     // The order to open the file is the first packet.
@@ -346,8 +346,8 @@ fn a_disk_that_refuses_is_told_of_and_counted() {
 
 fn start_writer(log: &mut Log) -> thread::JoinHandle<()> {
     let (here, there) = Channel::pair().unwrap();
-    log.attach_writer(here.into());
-    thread::spawn(move || assert_eq!(crate::roles::writer::run(there.into()), ExitCode::SUCCESS))
+    log.attach_writer(here.into_fd());
+    thread::spawn(move || crate::roles::writer::run(&there).unwrap())
 }
 
 /// The writer takes its orders one after the other: when it has dumped a state, it has done all before.
