@@ -1,5 +1,7 @@
 //! The admin's program.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     superd::control::main()
 }

@@ -82,6 +82,10 @@ impl Sessions {
         self.processes.get(&pid).copied()
     }
 
+    pub(super) fn processes_of(&self, owner: ProcessOwner) -> Vec<i32> {
+        self.processes.iter().filter(|(_, o)| **o == owner).map(|(pid, _)| *pid).collect()
+    }
+
     pub(super) fn disown(&mut self, pid: i32) -> Option<ProcessOwner> {
         self.processes.remove(&pid)
     }

@@ -29,11 +29,11 @@ struct Places {
 }
 
 impl Supervisor {
-    /// Turns until superd is to end.
-    pub(super) fn turn_until_done(&mut self) {
+    /// Turns until `enough` says so, or superd is to end.
+    pub(super) fn turn_until(&mut self, enough: impl Fn(&Self) -> bool) {
         let mut poll = PollSet::default();
         let mask = Signals::mask();
-        while !self.is_done() {
+        while !self.is_done() && !enough(self) {
             let places = self.declare(&mut poll);
             let woken = poll.wait(self.time_to_deadline(), &mask);
             self.now = Instant::now();
