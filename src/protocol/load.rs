@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::diagnostic::Complaint;
 use crate::config::settings::RlimitPair;
 use crate::config::situation::Situation;
 
@@ -23,13 +24,13 @@ pub struct Request {
     pub nofile: RlimitPair,
 }
 
-/// What came of it.
+/// What came of it. The configuration is good if there are no errors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
-    /// Each a text of several lines for the admin; the configuration is good if there are none.
-    pub errors: Vec<String>,
-    /// The same, for what is only doubtful.
-    pub warnings: Vec<String>,
+    /// What forbids using the configuration.
+    pub errors: Vec<Complaint>,
+    /// What is only doubtful.
+    pub warnings: Vec<Complaint>,
 }
 
 impl Loaded {

@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::config::diagnostic::Complaint;
 use crate::config::settings::Level;
 use crate::protocol::control::{Answer, Refusal, Reply};
 use crate::protocol::load::{Loaded, Request};
@@ -62,7 +63,7 @@ impl Supervisor {
                 self.load.current = Some(Load { channel, timer, waiting });
             }
             Err(error) => {
-                self.refuse_load(vec![format!("the configuration can't be loaded: {error}")], waiting);
+                self.refuse_load(own(format!("the configuration can't be loaded: {error}")), waiting);
             }
         }
     }
@@ -92,7 +93,7 @@ impl Supervisor {
         self.timers.cancel(load.timer);
         match answer {
             Some(fds) => self.on_answer(fds, load.waiting),
-            None => self.refuse_load(vec!["the loader ended without an answer".to_owned()], load.waiting),
+            None => self.refuse_load(own("the loader ended without an answer"), load.waiting),
         }
         self.load_next();
     }
@@ -103,7 +104,7 @@ impl Supervisor {
         self.kill_role(RoleKind::Loader);
         let seconds = DEADLINE.as_secs();
         let error = format!("no answer within {seconds} s: a user database, a disk or a file does not answer");
-        self.refuse_load(vec![error], load.waiting);
+        self.refuse_load(own(error), load.waiting);
         self.load_next();
     }
 
@@ -117,7 +118,7 @@ impl Supervisor {
         let mut fds = fds.into_iter();
         let loaded = fds.next().and_then(|fd| Loaded::decode(&SealedMap::open(fd.as_fd()).ok()?).ok());
         let Some(loaded) = loaded else {
-            return self.refuse_load(vec!["the loader's answer is malformed".to_owned()], waiting);
+            return self.refuse_load(own("the loader's answer is malformed"), waiting);
         };
         let (Some(config), Some(plans)) = (fds.next(), fds.next()) else {
             return self.refuse_load(loaded.errors, waiting);
@@ -125,30 +126,33 @@ impl Supervisor {
         match self.prepare(&config, plans) {
             Ok(prepared) => {
                 let mut report = self.commit(prepared);
-                report.warnings.splice(0..0, loaded.warnings);
-                for warning in report.warnings.clone() {
-                    self.note(Level::Warning, &first_line(&warning));
+                let lines = loaded.warnings.iter().map(|w| &w.line).chain(&report.warnings).cloned();
+                for line in lines.collect::<Vec<_>>() {
+                    self.note(Level::Warning, &line);
                 }
+                report.warnings.splice(0..0, loaded.warnings.into_iter().map(|warning| warning.text));
                 self.notify_ready();
                 self.reply_to(&waiting, &Reply::Done(Box::new(Answer::Reload(report))));
             }
-            Err(errors) => self.refuse_load(errors, waiting),
+            Err(errors) => self.refuse_load(errors.into_iter().flat_map(own).collect(), waiting),
         }
     }
 
     /// Nothing changes. The admin is told; at the start, so is whoever started superd.
-    fn refuse_load(&mut self, errors: Vec<String>, waiting: Vec<ClientId>) {
+    fn refuse_load(&mut self, errors: Vec<Complaint>, waiting: Vec<ClientId>) {
         if self.generation == 0 {
-            self.start_errors = Some(errors.join("\n"));
+            let texts: Vec<String> = errors.into_iter().map(|error| error.text).collect();
+            self.start_errors = Some(texts.join("\n\n"));
             return self.end_at_once();
         }
         for error in errors.iter().take(LOGGED_ERRORS) {
-            self.note(Level::Err, &first_line(error));
+            self.note(Level::Err, &error.line);
         }
-        let first = errors.first().map(|error| first_line(error)).unwrap_or_default();
-        let event = Event::ReloadRefused { error: &first, errors: errors.len() };
+        let first = errors.first().map_or("", |error| error.line.as_str());
+        let event = Event::ReloadRefused { error: first, errors: errors.len() };
         self.log_event(Level::Err, None, event);
         self.notify_ready();
+        let errors = errors.into_iter().map(|error| error.text).collect();
         self.reply_to(&waiting, &Reply::Refused(Refusal { errors }));
     }
 
@@ -161,7 +165,8 @@ impl Supervisor {
     }
 }
 
-/// What a diagnostic says in its first line, which names the file, the line and the mistake.
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// An error of superd's own, which is the same in one line and in several.
+fn own(error: impl Into<String>) -> Vec<Complaint> {
+    let line = error.into();
+    vec![Complaint { text: line.clone(), line }]
 }

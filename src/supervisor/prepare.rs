@@ -127,13 +127,13 @@ impl Supervisor {
     fn decode_services(&self, reader: &wire::Reader<'_>) -> Result<Vec<NewService>, wire::WireError> {
         let mut services = Vec::new();
         for (index, entry) in reader.services().enumerate() {
-            let running = self.services.by_name(entry.name().as_str()).and_then(|key| self.services.get(key));
+            let running = self.services.by_name(entry.name.as_str()).and_then(|key| self.services.get(key));
             let settings = match running {
-                Some(service) if service.digest == entry.digest() => Rc::clone(&service.settings),
+                Some(service) if service.digest == entry.digest => Rc::clone(&service.settings),
                 _ => Rc::new(entry.decode()?),
             };
             let plan = u32::try_from(index).unwrap_or(u32::MAX);
-            services.push(NewService { settings, place: entry.place().clone(), digest: entry.digest(), plan });
+            services.push(NewService { settings, place: entry.place.clone(), digest: entry.digest, plan });
         }
         Ok(services)
     }

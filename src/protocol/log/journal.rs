@@ -92,6 +92,8 @@ mod tests {
     use super::*;
     use crate::model::session::SessionId;
     use crate::service::reason::Reason;
+    use crate::service::record::ExitStatus;
+    use std::time::Duration;
 
     const SESSION: SessionId = SessionId { epoch: 16, serial: 2 };
 
@@ -133,6 +135,15 @@ mod tests {
         let client = "192.0.2.7:5".parse().unwrap();
         let events = [
             Event::Start { session: SESSION, client, local: None, pid: 7 },
+            Event::End {
+                session: SESSION,
+                client,
+                pid: 7,
+                status: ExitStatus::Unknown,
+                duration: Duration::ZERO,
+                cpu: Duration::ZERO,
+                cause: None,
+            },
             Event::Refuse { client, reason: Reason::Launch, rule: None, count: 1 },
             Event::RefuseOthers { count: 1 },
             Event::LaunchFailed { session: SESSION, client, step: "", error: "", program: "" },
@@ -145,5 +156,7 @@ mod tests {
         let ids: std::collections::BTreeSet<_> = events.iter().filter_map(message_id).collect();
         assert_eq!(ids.len(), events.len());
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+        let manual = include_str!("../../../docs/man/superd.log.5");
+        assert!(ids.iter().all(|id| manual.contains(id)), "superd.log(5) lists them");
     }
 }

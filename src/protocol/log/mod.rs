@@ -39,7 +39,32 @@ pub fn push_line(out: &mut Vec<u8>, record: &Record, style: Style) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::session::SessionId;
+    use crate::service::reason::Reason;
     use crate::service::record::Event;
+
+    const MANUAL: &str = include_str!("../../../docs/man/superd.log.5");
+
+    #[test]
+    fn the_manual_has_every_reason() {
+        for reason in Reason::ALL {
+            let row = format!(".It {} Ta {} Ta ", reason.word(), reason.xinetd_word());
+            assert!(MANUAL.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_program_says_stays_one_printable_line() {
+        let every_byte: Vec<u8> = (0..=u8::MAX).collect();
+        let session = SessionId { epoch: 1, serial: 1 };
+        let stderr = Event::Stderr { session, line: &every_byte, dropped: 0 };
+        let text: String = every_byte.iter().copied().map(char::from).collect();
+        for (event, format) in [(stderr, Format::Superd), (Event::Note { text: &text }, Format::Xinetd)] {
+            let mut out = Vec::new();
+            push_line(&mut out, &Record::general(event), Style { format, client: ClientDetail::Full });
+            assert!(out.iter().all(|byte| (b' '..=b'~').contains(byte)), "{}", out.escape_ascii());
+        }
+    }
 
     #[test]
     fn a_line_is_bounded() {

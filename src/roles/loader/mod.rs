@@ -25,7 +25,8 @@ pub mod system;
 pub fn run(channel: &Channel) -> io::Result<()> {
     let Some(request) = receive(channel)? else { return Ok(()) };
     let outcome = load::load_from_disk(&request.path, &request.situation);
-    let loaded = Loaded { errors: outcome.errors, warnings: outcome.warnings };
+    let (errors, warnings) = outcome.report.complaints();
+    let loaded = Loaded { errors, warnings };
     let report = sealed("superd-report", &loaded.encode())?;
     let Some(config) = outcome.config else { return channel.send(b"refused", &[report.as_fd()]) };
     let text = sealed("superd-config", &wire::encode(&config).map_err(io::Error::other)?)?;

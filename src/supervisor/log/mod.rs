@@ -1,11 +1,12 @@
 //! The log: takes records during a turn of the loop, and lets their lines leave together at its end.
 //!
-//! *Invariant:* nothing here waits. A full socket leaves lines in a bounded ring until POLLOUT; a daemon that is
-//! gone is looked for again, with a back-off; a file is written by the writer, a process of its own. What
-//! finds no room is counted, and said when there is room again. Errors go to the fallback, too, while nobody takes
-//! them.
+//! *Invariant:* nothing here waits. A full socket leaves lines in a bounded ring until POLLOUT; a daemon
+//! that is gone is looked for again, with a back-off; a file is written by the writer, a process of its own.
+//! What finds no room is counted, and said when there is room again. Errors go to the fallback, too, while
+//! nobody takes them.
 
 mod fallback;
+mod file;
 mod ring;
 mod sink;
 mod stderr;
@@ -13,15 +14,13 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::settings::{self, Level};
 use crate::protocol::log::{Style, push_line};
-use crate::protocol::writer::{File, MAX_PACKET, Order, Report};
 use crate::service::record::Record;
 use crate::sys::channel::Channel;
 use crate::sys::datagram::Sent;
@@ -129,8 +128,8 @@ impl Log {
         self.line = text;
     }
 
-    /// Sends what waits, as far as it can be sent now: at the end of a turn, and whenever [`Self::interest`] is
-    /// ready.
+    /// Sends what waits, as far as it can be sent now: at the end of a turn, and whenever [`Self::interest`]
+    /// is ready.
     pub fn flush(&mut self) {
         if !self.is_waiting(Instant::now()) {
             self.drain();
@@ -138,7 +137,8 @@ impl Log {
         self.fallback.flush();
     }
 
-    /// What to poll for POLLOUT, because it was full. Whatever poll says of it, [`Self::flush`] is the answer.
+    /// What to poll for POLLOUT, because it was full. Whatever poll says of it, [`Self::flush`] is the
+    /// answer.
     pub fn interest(&self) -> Option<BorrowedFd<'_>> {
         match self.link {
             Link::Full => self.sink.fd(self.writer.as_ref()),
@@ -187,60 +187,6 @@ impl Log {
         self.link = Link::Open;
         self.trouble = None;
         self.frame_anew();
-    }
-
-    /// The log file may have been renamed: its path is opened again.
-    pub fn reopen(&mut self) {
-        if self.target.file().is_some() && self.order.is_none() {
-            let mut packet = Vec::new();
-            Order::Reopen.push(&mut packet);
-            self.order = Some(packet);
-        }
-    }
-
-    /// The file that a writer is needed for, while there is none.
-    pub fn wants_writer(&self) -> Option<&Path> {
-        self.target.file().filter(|_| self.writer.is_none())
-    }
-
-    /// The writer's channel: to be polled for POLLIN, then [`Self::on_writer`]. State dumps go this way, too.
-    pub fn writer(&self) -> Option<&Channel> {
-        self.writer.as_ref()
-    }
-
-    /// Takes the channel of a writer that was just started.
-    pub fn attach_writer(&mut self, channel: OwnedFd) {
-        self.writer = Some(Channel::from(channel));
-        self.order = self.target.file().map(target::open_order);
-        self.trouble = None;
-        if self.order.is_some() {
-            self.link = Link::Open;
-        }
-    }
-
-    /// Lets go of the writer, which ends when it has written all that it was sent.
-    pub fn detach_writer(&mut self) {
-        self.writer = None;
-        self.trouble = None;
-    }
-
-    /// Reads what the writer reports; a writer that is gone is detached.
-    pub fn on_writer(&mut self) -> Vec<Report> {
-        let mut reports = Vec::new();
-        let mut buffer = [0; MAX_PACKET];
-        while let Some(writer) = &self.writer {
-            match writer.recv(&mut buffer) {
-                Ok((0, _)) => self.detach_writer(),
-                Ok((length, _)) => reports.extend(buffer.get(..length).and_then(Report::read)),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => self.detach_writer(),
-            }
-        }
-        for report in reports.iter().filter(|report| report.file == File::Log) {
-            self.take_report(*report);
-        }
-        reports
     }
 
     /// Sends what waits, and waits for it: at the end of superd, when there is no loop left to hold.
@@ -328,19 +274,6 @@ impl Log {
             let text = format!("dropped {} log lines", self.unsaid);
             self.unsaid = 0;
             self.write(&Record::note(Level::Warning, &text));
-        }
-    }
-
-    fn take_report(&mut self, report: Report) {
-        self.trouble = Some(report.errno).filter(|errno| *errno != 0);
-        self.count_dropped(report.lost);
-        match self.trouble {
-            Some(errno) => {
-                let error = nix::errno::Errno::from_raw(errno);
-                let text = format!("log file {}: {}", self.target, error.desc());
-                self.fallback.push(&self.settings.tag, text.as_bytes());
-            }
-            None => self.say_dropped(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The way out: a connected socket, the writer's channel, or standard error, all of which may be full or gone.
+//! The way out: a connected socket, the writer's channel, or standard error, all of which may be full or
+//! gone.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,9 +1,9 @@
 //! Standard error, written without ever waiting for who reads it.
 //!
-//! Other processes share its open file description, so `O_NONBLOCK` must not be set on it. A pipe or terminal is
-//! opened anew by /proc/self/fd, which gives a description of our own to set it on; a socket has `MSG_DONTWAIT`.
-//! Else poll is asked first, and no more is written than a ready pipe takes (`PIPE_BUF`). A regular file is
-//! always ready: there a hung disk is waited for.
+//! Other processes share its open file description, so `O_NONBLOCK` must not be set on it. A pipe or
+//! terminal is opened anew by /proc/self/fd, which gives a description of our own to set it on; a socket has
+//! `MSG_DONTWAIT`. Else poll is asked first, and no more is written than a ready pipe takes (`PIPE_BUF`). A
+//! regular file is always ready: there a hung disk is waited for.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

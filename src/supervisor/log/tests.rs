@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::settings::{ClientDetail, Facility, Fallback as FallbackKind, Format, LogTarget};
 use crate::model::session::SessionId;
+use crate::protocol::writer::Order;
 use crate::service::record::Event;
 use stderr::Stderr;
 
