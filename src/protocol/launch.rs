@@ -338,7 +338,10 @@ mod tests {
         let batch = (0..BATCH).map(|_| launch("[fe80::1%3]:79", Some("[fe80::2%3]:79"))).collect();
         for request in [
             Request::Plans { generation: u64::MAX },
-            Request::Launch(vec![launch("192.0.2.7:51234", Some("192.0.2.1:79")), launch("[2001:db8::1]:1", None)]),
+            Request::Launch(vec![
+                launch("192.0.2.7:51234", Some("192.0.2.1:79")),
+                launch("[2001:db8::1]:1", None),
+            ]),
             Request::Launch(batch),
         ] {
             let mut packet = Vec::new();

@@ -22,7 +22,11 @@ use crate::sys::spawn::{Image, Parentage, Spawner};
 use crate::sys::{fd, process};
 
 /// The arguments of a launcher that finds its descriptors under these numbers.
-pub fn arguments(channel: BorrowedFd<'_>, binary: BorrowedFd<'_>, slots: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+pub fn arguments(
+    channel: BorrowedFd<'_>,
+    binary: BorrowedFd<'_>,
+    slots: BorrowedFd<'_>,
+) -> io::Result<Vec<CString>> {
     let numbers = [channel, binary, slots].map(|fd| CString::new(fd.as_raw_fd().to_string()));
     let words = [c"superd-launcher".into(), c"--role".into(), c"launcher".into()];
     words.into_iter().map(Ok).chain(numbers).map(|word| Ok(word?)).collect()
@@ -40,8 +44,15 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     super::settle(c"superd-launcher")?;
     process::raise_descriptor_limit()?;
     let spawner = Spawner::new()?;
-    let mut launcher =
-        Launcher { channel, binary, slots, spawner, plans: Vec::new(), pending: Vec::new(), reports: Vec::new() };
+    let mut launcher = Launcher {
+        channel,
+        binary,
+        slots,
+        spawner,
+        plans: Vec::new(),
+        pending: Vec::new(),
+        reports: Vec::new(),
+    };
     while launcher.turn()? {}
     Ok(())
 }

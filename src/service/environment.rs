@@ -33,7 +33,8 @@ pub fn of_connection(
     client: Option<SocketAddr>,
     local: Option<SocketAddr>,
 ) -> Vec<(&'static str, String)> {
-    let mut variables = vec![("SUPERD_SERVICE", service.to_string()), ("SUPERD_SESSION", session.to_string())];
+    let mut variables =
+        vec![("SUPERD_SERVICE", service.to_string()), ("SUPERD_SESSION", session.to_string())];
     if let Some(client) = client {
         let ip = address_text(client);
         variables.push(("PROTO", "TCP".to_owned()));

@@ -60,7 +60,9 @@ pub fn plan_sockets<K: Copy + Eq + std::hash::Hash>(
     }
     let mut close: Vec<K> = Vec::new();
     for socket in bound {
-        let unused = free.get(&SocketKey::of(socket.endpoint)).is_some_and(|left| left.iter().any(|b| b.key == socket.key));
+        let unused = free
+            .get(&SocketKey::of(socket.endpoint))
+            .is_some_and(|left| left.iter().any(|b| b.key == socket.key));
         if unused {
             close.push(socket.key);
         }
@@ -114,7 +116,8 @@ pub fn plan_services(old: &[(&ServiceName, u64)], new: &[(&ServiceName, u64)]) -
         list.push(name.clone());
     }
     let after: std::collections::HashSet<&ServiceName> = new.iter().map(|(name, _)| *name).collect();
-    plan.closed = old.iter().filter(|(name, _)| !after.contains(name)).map(|(name, _)| (*name).clone()).collect();
+    plan.closed =
+        old.iter().filter(|(name, _)| !after.contains(name)).map(|(name, _)| (*name).clone()).collect();
     plan
 }
 
@@ -143,8 +146,11 @@ mod tests {
     #[track_caller]
     fn check(bound: &[&str], wanted: &[&str], source: &[Option<usize>], close: &[usize]) {
         let (old, new) = (sockets(bound), sockets(wanted));
-        let bound: Vec<_> =
-            old.iter().enumerate().map(|(key, (service, endpoint))| Bound { key, service, endpoint }).collect();
+        let bound: Vec<_> = old
+            .iter()
+            .enumerate()
+            .map(|(key, (service, endpoint))| Bound { key, service, endpoint })
+            .collect();
         let wanted: Vec<_> = new.iter().map(|(service, endpoint)| Wanted { service, endpoint }).collect();
         let plan = plan_sockets(&bound, &wanted);
         assert_eq!((plan.source.as_slice(), plan.close.as_slice()), (source, close));
@@ -156,8 +162,18 @@ mod tests {
         check(&["a=127.0.0.1:1"], &["b=127.0.0.1:1"], &[Some(0)], &[]);
         check(&["a=127.0.0.1:1"], &["a=127.0.0.1:2"], &[None], &[0]);
         check(&["a=0.0.0.0:1"], &["a=127.0.0.1:1"], &[None], &[0]);
-        check(&["a=127.0.0.1:1", "b=127.0.0.1:2"], &["a=127.0.0.1:2", "b=127.0.0.1:1"], &[Some(1), Some(0)], &[]);
-        check(&["a=127.0.0.1:0", "b=127.0.0.1:0"], &["b=127.0.0.1:0", "c=127.0.0.1:0"], &[Some(1), None], &[0]);
+        check(
+            &["a=127.0.0.1:1", "b=127.0.0.1:2"],
+            &["a=127.0.0.1:2", "b=127.0.0.1:1"],
+            &[Some(1), Some(0)],
+            &[],
+        );
+        check(
+            &["a=127.0.0.1:0", "b=127.0.0.1:0"],
+            &["b=127.0.0.1:0", "c=127.0.0.1:0"],
+            &[Some(1), None],
+            &[0],
+        );
         check(&[], &["a=127.0.0.1:1"], &[None], &[]);
         check(&["a=127.0.0.1:1"], &[], &[], &[0]);
     }

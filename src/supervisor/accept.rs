@@ -77,7 +77,10 @@ impl Supervisor {
 
     /// What holds for all services: a launcher, room for launches, resources.
     pub(super) fn gate_is_open(&self) -> bool {
-        self.launches.is_up() && self.launches.count() < SLOTS && self.exhaustion.is_none() && !self.is_ending()
+        self.launches.is_up()
+            && self.launches.count() < SLOTS
+            && self.exhaustion.is_none()
+            && !self.is_ending()
     }
 
     /// The limit of the whole service that is reached.
@@ -103,7 +106,13 @@ impl Supervisor {
         }
     }
 
-    fn on_connection(&mut self, listener: ListenerKey, key: ServiceKey, connection: OwnedFd, client: SocketAddr) {
+    fn on_connection(
+        &mut self,
+        listener: ListenerKey,
+        key: ServiceKey,
+        connection: OwnedFd,
+        client: SocketAddr,
+    ) {
         let Some(service) = self.services.get(key) else { return };
         let settings = Rc::clone(&service.settings);
         let source = Source::of(client.ip(), settings.limits.source_prefix);
@@ -170,8 +179,7 @@ impl Supervisor {
         }
         let Ok((reading, writing)) = crate::sys::fd::pipe() else { return false };
         session.stderr = Some(writing);
-        let (id, service) = (session.id, session.settings.name.clone());
-        self.collect_stderr(id, service, reading);
+        drop(reading);
         true
     }
 

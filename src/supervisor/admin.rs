@@ -60,6 +60,6 @@ impl Supervisor {
     fn send_state(&mut self, path: &Path) -> std::io::Result<()> {
         let text = serde_json::to_vec_pretty(&self.status())?;
         let text = sealed("superd-state", &text)?;
-        self.write_file(path, text)
+        self.write_state(path, &text)
     }
 }

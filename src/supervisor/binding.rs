@@ -67,8 +67,12 @@ impl Supervisor {
         if !changes.is_some_and(crate::sys::rtnetlink::Changes::is_any) {
             return;
         }
-        let waiting: Vec<ServiceKey> =
-            self.services.iter().filter(|(_, service)| !service.absent.is_empty()).map(|(key, _)| key).collect();
+        let waiting: Vec<ServiceKey> = self
+            .services
+            .iter()
+            .filter(|(_, service)| !service.absent.is_empty())
+            .map(|(key, _)| key)
+            .collect();
         for key in waiting {
             self.bind_again(key);
         }
@@ -116,7 +120,11 @@ impl Supervisor {
         if retired {
             return;
         }
-        let text = format!("{endpoint} of {} is broken ({}): opened anew", running.name(), process::errno_name(errno));
+        let text = format!(
+            "{endpoint} of {} is broken ({}): opened anew",
+            running.name(),
+            process::errno_name(errno)
+        );
         self.note(Level::Warning, &text);
         self.wait_for_endpoint(service, Absent { endpoint, errno, retry_at: None });
         self.bind_again(service);

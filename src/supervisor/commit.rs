@@ -27,7 +27,8 @@ impl Supervisor {
         }
         self.commit_log(log);
         self.launches.use_plans(self.generation, plans);
-        let keys: Vec<ServiceKey> = services.into_iter().map(|service| self.commit_service(service)).collect();
+        let keys: Vec<ServiceKey> =
+            services.into_iter().map(|service| self.commit_service(service)).collect();
         for socket in sockets {
             let Some(&key) = keys.get(socket.service) else { continue };
             self.commit_socket(key, socket);
@@ -72,7 +73,9 @@ impl Supervisor {
             ("pid_file", old.pid_file != new.pid_file),
         ];
         let changed = rows.into_iter().filter(|(_, changed)| *changed);
-        changed.map(|(key, _)| format!("[daemon] {key} has changed: it takes effect when superd is restarted")).collect()
+        changed
+            .map(|(key, _)| format!("[daemon] {key} has changed: it takes effect when superd is restarted"))
+            .collect()
     }
 
     fn commit_log(&mut self, log: settings::Log) {
@@ -80,6 +83,7 @@ impl Supervisor {
             self.log.reconfigure(&log);
             self.log_settings = Some(log);
         }
+        self.attach_writer();
     }
 
     fn commit_service(&mut self, new: NewService) -> ServiceKey {

@@ -25,7 +25,13 @@ impl Supervisor {
     }
 
     /// A refusal: the first of its kind has a line at once, the others a summary.
-    pub(super) fn log_refusal(&mut self, key: ServiceKey, client: SocketAddr, source: Source, reason: Reason) {
+    pub(super) fn log_refusal(
+        &mut self,
+        key: ServiceKey,
+        client: SocketAddr,
+        source: Source,
+        reason: Reason,
+    ) {
         let Some(service) = self.services.get(key) else { return };
         let settings = &service.settings;
         if !settings.log.failure {
@@ -59,8 +65,15 @@ impl Supervisor {
     }
 
     /// A line about the state of a service, or of superd.
-    pub(super) fn log_state(&mut self, key: Option<ServiceKey>, state: &str, reason: Option<&str>, level: Level) {
-        let service = key.and_then(|key| self.services.get(key)).map(|service| service.settings.name.as_str());
+    pub(super) fn log_state(
+        &mut self,
+        key: Option<ServiceKey>,
+        state: &str,
+        reason: Option<&str>,
+        level: Level,
+    ) {
+        let service =
+            key.and_then(|key| self.services.get(key)).map(|service| service.settings.name.as_str());
         let event = Event::State { state, reason, endpoint: None, retry: None };
         self.log.write(&Record { level, facility: None, service, event });
     }

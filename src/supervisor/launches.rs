@@ -190,7 +190,11 @@ impl Launches {
     /// The slot whose child this is, if the launcher has not told of it yet.
     pub(super) fn slot_of(&self, pid: i32) -> Option<u16> {
         let used = |index: usize| self.in_flight.get(index).is_some_and(Option::is_some);
-        let index = self.slots.iter().enumerate().position(|(i, s)| used(i) && s.pid.load(Ordering::Acquire) == pid)?;
+        let index = self
+            .slots
+            .iter()
+            .enumerate()
+            .position(|(i, s)| used(i) && s.pid.load(Ordering::Acquire) == pid)?;
         u16::try_from(index).ok()
     }
 
@@ -318,7 +322,7 @@ impl Supervisor {
                 session.phase = Phase::Launching(launch.slot);
             }
             if let Some(place) = self.launches.in_flight.get_mut(usize::from(launch.slot)) {
-                *place = Some(InFlight { job, since, started: false, killed: false });
+                *place = Some(InFlight { job, since, started: false, lateness: Lateness::InTime });
             }
         }
         true
@@ -373,7 +377,9 @@ impl Supervisor {
         while readable {
             let Some(channel) = &self.launches.channel else { return };
             let reports = match channel.receive(&mut packet) {
-                Ok(Received::Packet { len, .. }) => packet.get(..len).ok_or(Malformed).and_then(decode_reports),
+                Ok(Received::Packet { len, .. }) => {
+                    packet.get(..len).ok_or(Malformed).and_then(decode_reports)
+                }
                 Ok(Received::Empty) => break,
                 Ok(Received::Closed) | Err(_) => return self.lose_launcher(),
             };
@@ -461,7 +467,8 @@ impl Supervisor {
     pub(super) fn kill_late_launches(&mut self) {
         let late = |flight: &InFlight| flight.deadline().is_some_and(|deadline| deadline <= self.now);
         let slots = self.launches.in_flight.iter().zip(0_u16..);
-        let slots: Vec<u16> = slots.filter(|(f, _)| f.as_ref().is_some_and(late)).map(|(_, slot)| slot).collect();
+        let slots: Vec<u16> =
+            slots.filter(|(f, _)| f.as_ref().is_some_and(late)).map(|(_, slot)| slot).collect();
         for slot in slots {
             let pid = self.launches.pid_in(slot);
             let (step, _) = self.launches.outcome_in(slot);

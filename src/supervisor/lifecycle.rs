@@ -112,7 +112,10 @@ impl Supervisor {
     fn stranger_ended(&mut self) {
         self.strangers += 1;
         if self.strangers == 1 && !self.is_init {
-            self.note(Level::Notice, "a process that superd has not started was reaped; more are only counted");
+            self.note(
+                Level::Notice,
+                "a process that superd has not started was reaped; more are only counted",
+            );
         }
     }
 
@@ -231,7 +234,8 @@ impl Supervisor {
             service.launch_failed += 1;
             service.count_refusal(Reason::Launch);
             let failure = (step, errno);
-            let again = service.last_failure.is_some_and(|(at, which)| which == failure && now < at + A_MINUTE);
+            let again =
+                service.last_failure.is_some_and(|(at, which)| which == failure && now < at + A_MINUTE);
             if again {
                 return self.log_refusal(key_of_service, client, source, Reason::Launch);
             }

@@ -116,7 +116,11 @@ impl Listeners {
     }
 
     /// Adds what is watched to a turn's poll set; the answer goes to [`Listeners::ready`].
-    pub(super) fn push_interest(&self, poll: &mut PollSet, pushed: &mut Vec<(usize, ListenerKey)>) -> Option<usize> {
+    pub(super) fn push_interest(
+        &self,
+        poll: &mut PollSet,
+        pushed: &mut Vec<(usize, ListenerKey)>,
+    ) -> Option<usize> {
         if let Some(set) = &self.set {
             return Some(poll.push(set.as_fd(), true, false));
         }
@@ -131,7 +135,9 @@ impl Listeners {
         if let Some(set) = &mut self.set {
             self.ready.clear();
             set.ready(&mut self.ready)?;
-            into.extend(self.ready.iter().filter_map(|&(key, broken)| Some((usize::try_from(key).ok()?, broken))));
+            into.extend(
+                self.ready.iter().filter_map(|&(key, broken)| Some((usize::try_from(key).ok()?, broken))),
+            );
         }
         Ok(())
     }

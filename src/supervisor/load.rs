@@ -103,7 +103,8 @@ impl Supervisor {
         let Some(load) = self.load.current.take() else { return };
         self.kill_role(RoleKind::Loader);
         let seconds = DEADLINE.as_secs();
-        let error = format!("no answer within {seconds} s: a user database, a disk or a file does not answer");
+        let error =
+            format!("no answer within {seconds} s: a user database, a disk or a file does not answer");
         self.refuse_load(own(error), load.waiting);
         self.load_next();
     }

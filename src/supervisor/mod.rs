@@ -16,7 +16,9 @@ use std::time::Instant;
 
 use crate::config::settings::{self, Level};
 use crate::service::admission::{Admission, ServiceKey};
+use crate::service::backoff::Backoff;
 use crate::service::refusals::Refusals;
+use crate::sys::channel::Channel;
 use crate::sys::rtnetlink::InterfaceNews;
 
 pub mod bind;
@@ -73,6 +75,8 @@ struct Supervisor {
     control: Option<control::ControlServer>,
     interface_news: Option<InterfaceNews>,
     pid_file: Option<pidfile::PidFile>,
+    writer_backoff: Backoff,
+    state_writer: Option<Channel>,
 
     /// Of the configuration in force; 0 before the first.
     generation: u64,

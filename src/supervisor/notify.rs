@@ -18,7 +18,8 @@ impl Supervisor {
     /// A load has begun. Before the first one is over superd is not ready yet, and says nothing.
     pub(super) fn notify_reloading(&self) {
         if self.generation > 0 {
-            let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000);
+            let now = clock_gettime(ClockId::CLOCK_MONOTONIC)
+                .map_or(0, |t| t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000);
             notify(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
         }
     }

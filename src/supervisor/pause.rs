@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crate::config::settings::Level;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
-use crate::service::reason::Reason;
 use crate::sys::process;
 
 use super::Supervisor;

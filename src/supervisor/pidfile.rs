@@ -20,7 +20,9 @@ pub(super) struct PidFile {
 impl PidFile {
     /// Locks the file and writes this process's id. The error, for the admin, says who has it.
     pub(super) fn acquire(path: &Path) -> Result<Self, String> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| format!("pid file {}: {what}: {error}", path.display());
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            format!("pid file {}: {what}: {error}", path.display())
+        };
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|error| failed("make its directory", &error))?;
         }

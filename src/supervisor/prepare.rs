@@ -139,8 +139,12 @@ impl Supervisor {
     }
 
     fn compare(&self, services: &[NewService]) -> ServicePlan {
-        let running: Vec<(&ServiceName, u64)> =
-            self.services.iter().filter(|(_, s)| s.plan.is_some()).map(|(_, s)| (s.name(), s.digest)).collect();
+        let running: Vec<(&ServiceName, u64)> = self
+            .services
+            .iter()
+            .filter(|(_, s)| s.plan.is_some())
+            .map(|(_, s)| (s.name(), s.digest))
+            .collect();
         let new: Vec<(&ServiceName, u64)> = services.iter().map(|s| (&s.settings.name, s.digest)).collect();
         plan_services(&running, &new)
     }
@@ -206,7 +210,9 @@ impl Supervisor {
     fn keep_socket(&self, key: ListenerKey, new: &SocketOptions, undo: &mut Undo) -> Result<Origin, String> {
         let kept = Ok(Origin::Kept(key));
         let Some(listener) = self.listeners.get(key) else { return kept };
-        let Some(old) = self.services.get(listener.service).map(|service| &service.settings.socket) else { return kept };
+        let Some(old) = self.services.get(listener.service).map(|service| &service.settings.socket) else {
+            return kept;
+        };
         match options::change(old, new) {
             Change::Nothing => kept,
             Change::Apply => {
@@ -258,7 +264,8 @@ impl Supervisor {
                 undo.overlaps.push(key);
             }
         }
-        let fd = if over.is_empty() { open_listener(endpoint, options) } else { open_beside(endpoint, options) }?;
+        let fd =
+            if over.is_empty() { open_listener(endpoint, options) } else { open_beside(endpoint, options) }?;
         Ok(Origin::Opened(fd, over))
     }
 

@@ -9,13 +9,14 @@ use nix::sys::signal::Signal;
 
 use crate::config::settings::Level;
 use crate::protocol::launch::Plan;
-use crate::protocol::writer::Order;
-use crate::sys::channel::Channel;
+use crate::protocol::writer::{Order, REPORT_LENGTH, Report};
+use crate::sys::channel::{Channel, Received};
 use crate::sys::process::{self, Ended, Status};
 
 use super::Supervisor;
 use super::launches::Job;
 use super::sessions::ProcessOwner;
+use super::timers::Due;
 
 /// A role that the launcher starts. The numbers are indexes of their plans in generation 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,23 +61,55 @@ impl Supervisor {
         }
     }
 
-    /// Has a file written whole, by a writer of its own.
-    pub(super) fn write_file(&mut self, path: &Path, text: OwnedFd) -> io::Result<()> {
+    /// Has the state written to a file, by a writer of its own. It ends when it has written, since nothing more
+    /// comes.
+    pub(super) fn write_state(&mut self, path: &Path, text: &OwnedFd) -> io::Result<()> {
         let channel = self.start_role(RoleKind::Writer)?;
         let mut order = Vec::new();
-        Order::State(path.as_os_str().as_bytes()).push(&mut order);
-        // The writer ends when it has written, since the channel closes here.
-        channel.send(&order, &[text.as_fd()])
+        Order::State { path: path.as_os_str().as_bytes() }.push(&mut order);
+        channel.send(&order, &[text.as_fd()])?;
+        channel.finish()?;
+        self.state_writer = Some(channel);
+        Ok(())
+    }
+
+    /// The writer of the state has something to say, or has ended.
+    pub(super) fn on_state_writer(&mut self) {
+        let mut packet = [0; REPORT_LENGTH];
+        let received = self.state_writer.as_ref().map(|channel| channel.receive(&mut packet));
+        match received {
+            Some(Ok(Received::Packet { .. })) => {
+                if let Some(report) = Report::read(&packet).filter(|report| report.errno != 0) {
+                    let text = format!("the state can't be written: {}", process::errno_name(report.errno));
+                    self.note(Level::Err, &text);
+                }
+            }
+            Some(Ok(Received::Empty)) | None => {}
+            Some(Ok(Received::Closed) | Err(_)) => self.state_writer = None,
+        }
     }
 
     /// Gives the log a writer, if it goes to a file and has none.
     pub(super) fn attach_writer(&mut self) {
-        if !self.log.wants_writer() {
+        if self.log.wants_writer().is_none() || !self.launches.is_up() {
             return;
         }
-        match self.start_role(RoleKind::Writer) {
-            Ok(channel) => self.log.attach_writer(channel.into_fd()),
-            Err(error) => self.note(Level::Err, &format!("the writer can't be started: {error}")),
+        if let Ok(channel) = self.start_role(RoleKind::Writer) {
+            self.log.attach_writer(channel.into_fd());
+        }
+    }
+
+    /// The log's writer has something to say, or has ended.
+    pub(super) fn on_log_writer(&mut self) {
+        for report in self.log.on_writer() {
+            if report.errno != 0 {
+                let text = format!("the log file can't be written: {}", process::errno_name(report.errno));
+                self.note(Level::Err, &text);
+            }
+        }
+        if self.log.writer().is_none() {
+            let wait = self.writer_backoff.wait();
+            self.timers.set(self.now + wait, Due::AttachWriter);
         }
     }
 

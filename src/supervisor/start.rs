@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::settings::{ClientDetail, Facility, Fallback, Format, Level, Log, LogTarget, RlimitPair};
 use crate::config::situation::Situation;
 use crate::service::admission::Admission;
+use crate::service::backoff::Backoff;
 use crate::service::refusals::Refusals;
 use crate::sys::daemonize::{self, Side, Starter};
 use crate::sys::rtnetlink::InterfaceNews;
@@ -96,6 +97,8 @@ impl Supervisor {
             // Without netlink (a sandbox may forbid it) what is missing is tried again by time alone.
             interface_news: InterfaceNews::open().ok(),
             pid_file: None,
+            writer_backoff: Backoff::delayed(Duration::from_secs(1), Duration::from_secs(30)),
+            state_writer: None,
             generation: 0,
             daemon: None,
             log_settings: None,

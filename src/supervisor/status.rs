@@ -73,7 +73,11 @@ impl Supervisor {
     }
 
     /// The state, its reason, and the time to the next try. What concerns all services comes first.
-    fn state_of(&self, key: ServiceKey, service: &Service) -> (&'static str, Option<String>, Option<Duration>) {
+    fn state_of(
+        &self,
+        key: ServiceKey,
+        service: &Service,
+    ) -> (&'static str, Option<String>, Option<Duration>) {
         if service.plan.is_none() || self.is_ending() {
             return ("draining", None, None);
         }

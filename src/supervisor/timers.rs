@@ -26,6 +26,8 @@ pub(super) enum Due {
     AcceptAgain,
     /// A listener that goes away has been open long enough for handshakes that were under way.
     CloseRetired(usize),
+    /// The log file gets another writer.
+    AttachWriter,
     /// The next stage of the shutdown.
     Shutdown,
 }

@@ -21,6 +21,8 @@ struct Places {
     launcher: Option<usize>,
     loader: Option<usize>,
     log: Option<usize>,
+    log_writer: Option<usize>,
+    state_writer: Option<usize>,
     interface_news: Option<usize>,
     control: Vec<(usize, Token)>,
     farewells: Option<usize>,
@@ -59,6 +61,9 @@ impl Supervisor {
         places.launcher = self.launches.interest().map(|(fd, write)| poll.push(fd, true, write));
         places.loader = self.load.interest().map(|fd| poll.push(fd, true, false));
         places.log = self.log.interest().map(|fd| poll.push(fd, false, true));
+        places.log_writer = self.log.writer().map(|channel| poll.push(channel.as_fd(), true, false));
+        places.state_writer =
+            self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false));
         places.interface_news = self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false));
         if let Some(control) = &self.control {
             let mut interests: Vec<Interest<'_>> = Vec::new();
@@ -85,6 +90,12 @@ impl Supervisor {
         }
         if ready(places.loader) {
             self.on_loader();
+        }
+        if ready(places.log_writer) {
+            self.on_log_writer();
+        }
+        if ready(places.state_writer) {
+            self.on_state_writer();
         }
         if ready(places.interface_news) {
             self.on_interface_news();
@@ -184,6 +195,7 @@ impl Supervisor {
             Due::LoaderTimeout => self.loader_timeout(),
             Due::AcceptAgain => self.accept_again(),
             Due::CloseRetired(key) => self.close_retired(key),
+            Due::AttachWriter => self.attach_writer(),
             Due::Shutdown => self.continue_ending(),
         }
     }

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    socketpair,
 };
 
 /// The most descriptors that one packet carries.
@@ -85,6 +86,12 @@ impl Channel {
     /// Lets the channel hold so many bytes of unread packets, as far as the kernel allows.
     pub fn set_buffer(&self, bytes: usize) -> io::Result<()> {
         Ok(nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::SndBuf, &bytes)?)
+    }
+
+    /// Nothing more is sent: the other end reads [`Received::Closed`] behind what is on its way, and may still
+    /// answer.
+    pub fn finish(&self) -> io::Result<()> {
+        Ok(nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Write)?)
     }
 
     /// The descriptor itself, for whoever wraps it in his own way.

@@ -50,7 +50,12 @@ pub fn install(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
 pub fn cloexec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: close_range takes numbers alone, and with CLOSE_RANGE_CLOEXEC closes nothing now.
     let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_uint,
+        )
     };
     if result == 0 {
         return Ok(());

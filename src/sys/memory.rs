@@ -16,7 +16,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
     file.write_all(bytes)?;
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file.into())
 }
@@ -35,7 +36,8 @@ impl SealedMap {
         if !seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let length = usize::try_from(nix::sys::stat::fstat(fd)?.st_size).map_err(|_| io::ErrorKind::InvalidData)?;
+        let length =
+            usize::try_from(nix::sys::stat::fstat(fd)?.st_size).map_err(|_| io::ErrorKind::InvalidData)?;
         let Some(size) = NonZeroUsize::new(length) else {
             return Ok(Self { first: NonNull::dangling(), length: 0 });
         };

@@ -115,7 +115,9 @@ impl EpollSet {
             other => other?,
         };
         let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
-        into.extend(self.events.iter().take(n).map(|event| (event.data(), event.events().intersects(broken))));
+        into.extend(
+            self.events.iter().take(n).map(|event| (event.data(), event.events().intersects(broken))),
+        );
         Ok(())
     }
 }

@@ -107,7 +107,8 @@ pub fn errno_name(errno: i32) -> String {
 
 /// The name of a signal without `SIG`: `TERM`.
 pub fn signal_name(number: i32) -> String {
-    Signal::try_from(number).map_or_else(|_| number.to_string(), |s| s.as_str().trim_start_matches("SIG").to_owned())
+    Signal::try_from(number)
+        .map_or_else(|_| number.to_string(), |s| s.as_str().trim_start_matches("SIG").to_owned())
 }
 
 /// Soft and hard limit of open descriptors.

@@ -81,8 +81,7 @@ pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: the address is valid for writes of `length` bytes; the socket is open.
-    let result =
-        unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+    let result = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
     (result == 0).then(|| address_of(&address)).flatten().map(canonical)
 }
 

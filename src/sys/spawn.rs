@@ -110,9 +110,7 @@ impl Spawner {
         // SAFETY: with CLONE_VFORK this process sleeps until the child has executed or ended, so that `start`,
         // all that it points to and the stack (exclusively borrowed) outlive the child's use of them; the
         // pid cell outlives the call. The child runs `execute` alone, which returns never.
-        let pid = unsafe {
-            libc::clone(execute, top, flags, std::ptr::from_mut(start).cast(), pid_cell)
-        };
+        let pid = unsafe { libc::clone(execute, top, flags, std::ptr::from_mut(start).cast(), pid_cell) };
         Ok(Errno::result(pid)?)
     }
 }
