@@ -7,7 +7,7 @@ mod harness;
 use std::fs;
 use std::net::TcpListener;
 
-use harness::{Process, Start, Superd, is_root, processes};
+use harness::{Client, Process, Start, Superd, is_root, needs_program, needs_root, processes, world};
 
 const HELLO: &str =
     "[service.hello]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{probe}\", \"hello\"]\n{user}\n";
@@ -118,15 +118,45 @@ fn a_missing_configuration_is_an_error() {
 
 #[test]
 fn a_wildcard_is_both_families() {
-    let superd = Superd::with(&HELLO.replace("tcp4:127.0.0.1:0", "tcp:127.0.0.1:0\", \"tcp:[::1]:0"));
-    let service = superd.service("hello");
-    let bound: Vec<&str> =
-        service["listeners"].as_array().unwrap().iter().map(|l| l["bound"].as_str().unwrap()).collect();
-    assert_eq!(bound.len(), 2);
-    for address in bound {
-        let mut client = harness::Client::connect(address.parse().unwrap());
-        assert_eq!(client.read_text(), "hello\n");
+    needs_root!();
+    needs_program!("ip");
+    world::own_network();
+    let superd = Superd::with(&HELLO.replace("tcp4:127.0.0.1:0", "tcp:7000"));
+    check_bound(&superd, &["0.0.0.0:7000", "[::]:7000"]);
+    for address in ["127.0.0.1:7000", "[::1]:7000"] {
+        assert_eq!(Client::connect(address.parse().unwrap()).read_text(), "hello\n");
     }
+}
+
+#[test]
+fn a_kernel_without_ipv6_is_no_error() {
+    needs_root!();
+    needs_program!("ip", "python3");
+    world::own_network();
+    let start = Start::new(&HELLO.replace("tcp4:127.0.0.1:0", "tcp:7000"));
+    let superd = start.behind(&world::WITHOUT_IPV6).start();
+    check_bound(&superd, &["0.0.0.0:7000"]);
+    assert_eq!(superd.service("hello")["state"], "online");
+    let start = Start::new(&HELLO.replace("tcp4:127.0.0.1:0", "tcp6:7001"));
+    let (status, stderr) = start.behind(&world::WITHOUT_IPV6).fails();
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("tcp6:7001") && stderr.contains("Address family not supported"), "{stderr}");
+}
+
+#[track_caller]
+fn check_bound(superd: &Superd, expected: &[&str]) {
+    let listeners = superd.service("hello")["listeners"].as_array().cloned().unwrap();
+    let mut bound: Vec<&str> = listeners.iter().filter_map(|listener| listener["bound"].as_str()).collect();
+    bound.sort_unstable();
+    assert_eq!(bound, expected);
+}
+
+#[test]
+fn without_etc_services_numbers_are_enough() {
+    needs_root!();
+    world::own_mounts();
+    world::run(&["mount", "--bind", "/dev/null", "/etc/services"]);
+    assert_eq!(Superd::with(HELLO).connect("hello").read_text(), "hello\n");
 }
 
 #[test]

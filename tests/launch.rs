@@ -46,6 +46,28 @@ fn its_own_connection_and_no_other() {
 }
 
 #[test]
+fn no_client_gets_the_program_of_another() {
+    let superd =
+        Superd::with(&PROBE.replace("\"json\"", "\"echo\"").replace("service.probe", "service.echo"));
+    let address = superd.address("echo");
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let payload = format!("{thread}/{round};").repeat(500);
+                    let mut client = harness::Client::connect(address);
+                    client.write(payload.as_bytes());
+                    client.finish();
+                    assert_eq!(client.read_text(), payload);
+                }
+            });
+        }
+    });
+    superd.until_idle();
+    assert_eq!(superd.service("echo")["started"], 400);
+}
+
+#[test]
 fn signals_are_as_after_boot() {
     let seen = Superd::with(PROBE).probe("probe");
     for set in ["blocked", "ignored", "caught", "pending"] {

@@ -45,7 +45,7 @@ fn a_full_service_lets_clients_wait() {
     end(second);
     end(third);
     superd.until_idle();
-    superd.expect_log("online held");
+    superd.expect_log("resumed held");
     assert_eq!(superd.service("held")["state"], "online");
     assert_eq!(superd.service("held")["started"], 3);
     assert_eq!(superd.count_log("refuse"), 0);
@@ -147,7 +147,7 @@ fn a_session_has_its_time() {
         client.read_pid();
         assert_eq!(client.read_until_closed(), b"");
         let line = superd.expect_log("end x");
-        assert!(line.contains(signal) && line.contains("cause=session"), "{line}");
+        assert!(line.contains(signal) && line.contains("cause=timeout"), "{line}");
     }
 }
 
@@ -169,7 +169,7 @@ fn without_descriptors_superd_waits_and_says_so_once() {
     end(second);
     end(first);
     superd.until_idle();
-    superd.expect_log("online held");
+    superd.expect_log("resumed");
 }
 
 fn superd_nofile(superd: &Superd) -> (u64, u64) {

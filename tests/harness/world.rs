@@ -46,6 +46,24 @@ pub fn own_mounts() {
     run(&["mount", "--make-rprivate", "/"]);
 }
 
+/// A program to stand in front of superd: for what it execs, this kernel knows no IPv6.
+pub const WITHOUT_IPV6: [&str; 3] = [
+    "python3",
+    "-c",
+    "
+import ctypes, os, platform, struct, sys
+socket = {'x86_64': 41, 'aarch64': 198}[platform.machine()]
+# seccomp_data: nr at 0, the first argument at 16; 10 is AF_INET6, 97 EAFNOSUPPORT.
+program = [(0x20, 0, 0, 0), (0x15, 0, 3, socket), (0x20, 0, 0, 16), (0x15, 0, 1, 10),
+           (6, 0, 0, 0x50000 | 97), (6, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *line) for line in program))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, struct.pack('HxxxxxxQ', len(program), ctypes.addressof(code))) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+",
+];
+
 /// A file system at `path` that lets everybody wait until this is dropped: its server reads no request.
 pub struct HungDisk {
     _server: File,
