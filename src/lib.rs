@@ -12,6 +12,7 @@
 //! limit → `supervisor::launches` hands it to the launcher → `roles::launcher` makes the child →
 //! `roles::stage` becomes the program. Its end: `supervisor::reaper`. Read these five and you know superd.
 
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod model;

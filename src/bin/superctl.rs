@@ -1,2 +1,7 @@
 //! The admin's program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    superd::control::main()
+}

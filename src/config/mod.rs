@@ -1,5 +1,27 @@
 //! The configuration: text in, a [`settings::Config`] or diagnostics out.
 //!
-//! Pure: files, users and ports are asked for through traits that the shell implements.
+//! Pure: files, users and ports are asked for through traits that the shell implements. Two steps:
+//! [`load::load`] reads files and asks nobody else, [`resolve::resolve`] asks for users, groups, ports and
+//! programs. Both put what is wrong into one [`diagnostic::Report`].
 
+pub mod check;
+pub mod collect;
+pub mod conflict;
+pub mod diagnostic;
+pub mod draft;
+pub mod files;
+pub mod keys;
+pub mod kinds;
+pub mod listen;
+pub mod load;
+pub mod manual;
+pub mod program;
+pub mod reader;
+pub mod resolve;
+pub mod schema;
 pub mod settings;
+pub mod situation;
+pub mod syntax;
+pub mod values;
+pub mod who;
+pub mod wire;

@@ -1,1 +1,175 @@
-//! placeholder
+//! superctl, the admin's program: one request to the control socket, and its answer for people or programs.
+//!
+//! Knows nothing of what goes on inside of superd: it stands on the control language alone.
+
+mod client;
+mod locate;
+mod reload;
+mod socket;
+mod status;
+mod terminal;
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::protocol::control::{Answer, Refusal, Reply, Request, encode_reply};
+
+use client::ask;
+use locate::Surroundings;
+
+/// Ask a running superd how it is, or to load its configuration again.
+#[derive(Debug, Parser)]
+#[command(
+    name = "superctl",
+    version,
+    after_help = "Exit status: 0 done, 1 refused or failed, 2 error. See superctl(8)."
+)]
+struct Arguments {
+    /// The control socket [default: where superd puts it]
+    #[arg(long, value_name = "PATH", global = true)]
+    socket: Option<PathBuf>,
+
+    /// Take the control socket from this configuration
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// Wait so long for the answer [default: 60 for reload, else 10]
+    #[arg(long, value_name = "SECONDS", global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: Option<u32>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the services: states, listeners, sessions, refused clients
+    Status {
+        /// This service alone
+        service: Option<String>,
+        /// The whole state as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Load the configuration again, wait, and show what changed or what is wrong
+    Reload {
+        /// The report as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a service's listeners and their options, as the kernel has them
+    Socket {
+        /// The service
+        name: String,
+        /// The listeners as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Command {
+    fn request(&self) -> Request {
+        match self {
+            Self::Status { .. } => Request::Status,
+            Self::Reload { .. } => Request::Reload,
+            Self::Socket { name, .. } => Request::Socket { service: name.clone() },
+        }
+    }
+
+    fn is_json(&self) -> bool {
+        match self {
+            Self::Status { json, .. } | Self::Reload { json } | Self::Socket { json, .. } => *json,
+        }
+    }
+
+    /// A reload may resolve names and bind thousands of sockets; the rest is answered from memory.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Reload { .. } => Duration::from_mins(1),
+            Self::Status { .. } | Self::Socket { .. } => Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is shown of a request that was done.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Report {
+    /// For standard output.
+    text: String,
+    /// For standard error.
+    warnings: Vec<String>,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// superd said no: exit status 1.
+    Refused(Refusal),
+    /// It could not be asked, or not be understood: exit status 2.
+    Error(String),
+}
+
+/// The program. Errors go to standard error; the exit status is 0, 1 or 2.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(report) => {
+            report.warnings.iter().for_each(|warning| complain(warning));
+            show(&report.text, 0)
+        }
+        Err(Failure::Refused(refusal)) if arguments.command.is_json() => {
+            let line = encode_reply(&Reply::Refused(refusal));
+            show(&terminal::escape_json(&String::from_utf8_lossy(&line)), 1)
+        }
+        Err(Failure::Refused(refusal)) => {
+            refusal.errors.iter().for_each(|error| complain(error));
+            ExitCode::from(1)
+        }
+        Err(Failure::Error(error)) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    let candidates = locate::candidates(arguments, &Surroundings::of_process()).map_err(Failure::Error)?;
+    let patience = match arguments.timeout {
+        Some(seconds) => Duration::from_secs(seconds.into()),
+        None => arguments.command.patience(),
+    };
+    let reply = ask(&candidates, &arguments.command.request(), patience).map_err(Failure::Error)?;
+    let answer = match reply {
+        Reply::Done(answer) => *answer,
+        Reply::Refused(refusal) => return Err(Failure::Refused(refusal)),
+    };
+    match (&arguments.command, answer) {
+        (Command::Status { service, json }, Answer::Status(state)) => {
+            status::report(state, service.as_deref(), *json)
+        }
+        (Command::Reload { json }, Answer::Reload(outcome)) => Ok(reload::report(&outcome, *json)),
+        (Command::Socket { json, .. }, Answer::Socket(listeners)) => Ok(socket::report(&listeners, *json)),
+        _ => Err(Failure::Error("superd answered something else than what was asked".to_owned())),
+    }
+}
+
+/// Writes `text` to standard output. Whoever closes it early has read enough; that is no error.
+fn show(text: &str, code: u8) -> ExitCode {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(&format!("standard output: {error}"));
+            ExitCode::from(2)
+        }
+        _ => ExitCode::from(code),
+    }
+}
+
+fn complain(text: &str) {
+    // There is nowhere left to say that standard error is closed.
+    let _ = writeln!(io::stderr(), "superctl: {}", terminal::escape_lines(text.trim_end()));
+}

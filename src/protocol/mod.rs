@@ -3,5 +3,9 @@
 //! Pure, like all it stands on; every reader takes bytes that may be anything.
 
 pub mod control;
+pub mod launch;
+pub mod load;
 pub mod log;
+pub mod plans;
+pub mod status;
 pub mod writer;

@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::protocol::writer::{self, MAX_PACKET, Order, Report};
-use crate::sys::channel::Channel;
+use crate::sys::channel::{Channel, Received};
 
 /// Log files are for the administrators' group; its directory says who else may look.
 const MODE: u32 = 0o640;
@@ -24,16 +23,12 @@ const MODE: u32 = 0o640;
 const MAX_BATCH: usize = 64 * 1024;
 
 /// Serves the channel until it closes.
-pub fn run(channel: OwnedFd) -> ExitCode {
-    let mut writer = Writer { channel: Channel::from(channel), log: LogFile::default(), state_errno: 0 };
-    match writer.serve() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+pub fn run(channel: &Channel) -> io::Result<()> {
+    Writer { channel, log: LogFile::default(), state_errno: 0 }.serve()
 }
 
-struct Writer {
-    channel: Channel,
+struct Writer<'c> {
+    channel: &'c Channel,
     log: LogFile,
     state_errno: i32,
 }
@@ -50,22 +45,20 @@ struct LogFile {
     lost: u64,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn serve(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; MAX_PACKET];
         loop {
-            match self.channel.recv(&mut buffer) {
-                Ok((0, _)) => {
-                    self.log.write();
-                    return Ok(());
-                }
-                Ok((length, fds)) => self.obey(buffer.get(..length).unwrap_or_default(), fds),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            match self.channel.receive(&mut buffer)? {
+                Received::Packet { len, fds } => self.obey(buffer.get(..len).unwrap_or_default(), fds),
+                Received::Empty => {
                     self.write_log();
                     self.wait()?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Received::Closed => {
+                    self.log.write();
+                    return Ok(());
+                }
             }
         }
     }

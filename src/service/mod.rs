@@ -1,6 +1,10 @@
 //! What superd decides and does, as functions of values: admission, states, back-off, the reload plan,
 //! records of what happened. Times and counts come in as arguments; what to do comes out.
 
+pub mod admission;
+pub mod backoff;
+pub mod environment;
 pub mod reason;
 pub mod record;
 pub mod refusals;
+pub mod reload;

@@ -1,3 +1,119 @@
-//! placeholder
+//! The supervisor: one thread that waits, accepts, decides, and keeps account of everything.
+//!
+//! It never forks (but for the launcher), never asks the user database, never waits for a disk. What may wait
+//! is a role's. Its state is one struct; each file here adds what one subject does with it.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `start`, `turn`, `shutdown` | the life of superd |
+//! | `accept`, `launches`, `lifecycle` | the life of a connection |
+//! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
+//! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
+//! | `pause`, `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
 
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::config::settings::{self, Level};
+use crate::service::admission::{Admission, ServiceKey};
+use crate::service::backoff::Backoff;
+use crate::service::refusals::Refusals;
+use crate::sys::channel::Channel;
+use crate::sys::rtnetlink::InterfaceNews;
+
+pub mod bind;
+pub mod control;
 pub mod log;
+pub mod options;
+
+mod accept;
+mod admin;
+mod binding;
+mod commit;
+mod farewells;
+mod holder;
+mod journal;
+mod launches;
+mod lifecycle;
+mod listeners;
+mod load;
+mod notify;
+mod pause;
+mod pidfile;
+mod prepare;
+mod roles;
+mod services;
+mod sessions;
+mod shutdown;
+mod signals;
+mod slab;
+mod start;
+mod status;
+mod timers;
+mod turn;
+
+pub use start::{Options, run};
+
+/// Everything that the supervisor knows.
+struct Supervisor {
+    options: Options,
+    /// Seconds since 1970 at the start.
+    epoch: u64,
+    started: Instant,
+    /// The time of this turn.
+    now: Instant,
+    /// Session numbers given out.
+    serial: u64,
+    is_init: bool,
+    /// The limit of descriptors before superd raised its own.
+    nofile: settings::RlimitPair,
+
+    signals: signals::Signals,
+    timers: timers::Timers,
+    log: log::Log,
+    refusals: Refusals,
+    control: Option<control::ControlServer>,
+    interface_news: Option<InterfaceNews>,
+    pid_file: Option<pidfile::PidFile>,
+    writer_backoff: Backoff,
+    state_writer: Option<Channel>,
+
+    /// Of the configuration in force; 0 before the first.
+    generation: u64,
+    daemon: Option<Rc<settings::Daemon>>,
+    log_settings: Option<settings::Log>,
+    load: load::Loads,
+    /// Why the start has failed, for whoever started superd.
+    start_errors: Option<String>,
+
+    services: services::Services,
+    listeners: listeners::Listeners,
+    admission: Admission,
+    sessions: sessions::Sessions,
+    launches: launches::Launches,
+    farewells: farewells::Farewells,
+
+    /// Services whose room may have changed in this turn.
+    touched: Vec<ServiceKey>,
+    /// That of all services may have.
+    all_touched: bool,
+    launcher_was_lost: bool,
+    exhaustion: Option<pause::Exhaustion>,
+    spell: Option<pause::Spell>,
+    /// Closed when descriptors run out, so that an admin can still connect.
+    reserve: Option<std::os::fd::OwnedFd>,
+    strangers: u64,
+    ending: Option<shutdown::Ending>,
+}
+
+impl Supervisor {
+    /// A word to the admin.
+    fn note(&mut self, level: Level, text: &str) {
+        self.log.write(&crate::service::record::Record::note(level, text));
+    }
+
+    /// Is superd on its way out?
+    fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+}

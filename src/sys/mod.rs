@@ -4,4 +4,16 @@
 //! aborted, out of descriptors) are variants. Knows nothing of the layers above but `model`'s newtypes.
 
 pub mod channel;
+pub mod daemonize;
 pub mod datagram;
+pub mod fd;
+pub mod memory;
+pub mod overlap;
+pub mod peer;
+pub mod poll;
+pub mod process;
+pub mod rtnetlink;
+pub mod signal;
+pub mod socket;
+pub mod sockopt;
+pub mod spawn;

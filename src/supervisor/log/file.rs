@@ -2,14 +2,13 @@
 //!
 //! A disk may hang, so that a process of its own writes the file; here are its channel and its orders alone.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 
 use crate::protocol::writer::{File, Order, REPORT_LENGTH, Report};
-use crate::sys::channel::Channel;
+use crate::sys::channel::{Channel, Received};
 
 use super::{Link, Log, target};
 
@@ -54,12 +53,12 @@ impl Log {
         let mut reports = Vec::new();
         let mut buffer = [0; REPORT_LENGTH];
         while let Some(writer) = &self.writer {
-            match writer.recv(&mut buffer) {
-                Ok((0, _)) => self.detach_writer(),
-                Ok((length, _)) => reports.extend(buffer.get(..length).and_then(Report::read)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.detach_writer(),
+            match writer.receive(&mut buffer) {
+                Ok(Received::Packet { len, .. }) => {
+                    reports.extend(buffer.get(..len).and_then(Report::read));
+                }
+                Ok(Received::Empty) => break,
+                Ok(Received::Closed) | Err(_) => self.detach_writer(),
             }
         }
         for report in reports.iter().filter(|report| report.file == File::Log) {

@@ -1,0 +1,268 @@
+//! A configuration as it was said: values of the right form, not yet looked up. Generic over keys, so that
+//! merging with the defaults is one function.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::name::ServiceName;
+
+use super::diagnostic::Spot;
+use super::listen::Listen;
+use super::settings::RlimitPair;
+
+/// A value and where it was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said<T> {
+    /// The value.
+    pub value: T,
+    /// Where.
+    pub spot: Spot,
+}
+
+/// A user or a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// To be looked up.
+    Name(String),
+    /// As it is.
+    Id(u32),
+}
+
+/// A value of one of the kinds of the key table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// true or false.
+    Flag(bool),
+    /// A whole number.
+    Number(i64),
+    /// A text, a word.
+    Text(String),
+    /// An absolute path.
+    Path(PathBuf),
+    /// A duration.
+    Time(Duration),
+    /// Bytes, or an octal number.
+    Size(u64),
+    /// Texts.
+    Texts(Vec<Said<String>>),
+    /// Variables.
+    Variables(BTreeMap<String, Said<String>>),
+    /// A user or a group.
+    Who(Who),
+    /// Groups.
+    Groups(Vec<Said<Who>>),
+    /// Where to listen.
+    Listens(Vec<Said<Listen>>),
+    /// What a client is sent.
+    Bytes(Vec<u8>),
+    /// A limit of setrlimit(2).
+    Rlimit(RlimitPair),
+    /// A table that is one value.
+    Inline(Values),
+    /// `"none"`: the default is taken away.
+    Cleared,
+    /// Said, but wrong or not served: a diagnostic says so, nothing else should.
+    Wrong,
+}
+
+/// Which table below the section (`""` for none), and which key of it.
+pub type Path = (&'static str, &'static str);
+
+/// What one section says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Values(BTreeMap<Path, Said<Value>>);
+
+impl Values {
+    /// Takes a value.
+    pub fn insert(&mut self, path: Path, value: Value, spot: Spot) {
+        self.0.insert(path, Said { value, spot });
+    }
+
+    /// A value, also one that is `"none"` or wrong.
+    pub fn said(&self, path: Path) -> Option<&Said<Value>> {
+        self.0.get(&path)
+    }
+
+    /// A value that holds.
+    pub fn get(&self, path: Path) -> Option<&Said<Value>> {
+        self.said(path).filter(|said| !matches!(said.value, Value::Cleared | Value::Wrong))
+    }
+
+    /// Where a value was said, if it holds.
+    pub fn spot(&self, path: Path) -> Option<&Spot> {
+        self.get(path).map(|said| &said.spot)
+    }
+
+    /// Was it said, and is it wrong?
+    pub fn is_wrong(&self, path: Path) -> bool {
+        self.said(path).is_some_and(|said| said.value == Value::Wrong)
+    }
+
+    /// Was it taken away?
+    pub fn is_cleared(&self, path: Path) -> bool {
+        self.said(path).is_some_and(|said| said.value == Value::Cleared)
+    }
+
+    /// A flag.
+    pub fn flag(&self, path: Path) -> Option<bool> {
+        match self.get(path)?.value {
+            Value::Flag(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
+    /// A number that fits, which the key table's bounds see to.
+    pub fn number<T: TryFrom<i64>>(&self, path: Path) -> Option<T> {
+        match self.get(path)?.value {
+            Value::Number(number) => T::try_from(number).ok(),
+            _ => None,
+        }
+    }
+
+    /// A size or an octal number that fits.
+    pub fn size<T: TryFrom<u64>>(&self, path: Path) -> Option<T> {
+        match self.get(path)?.value {
+            Value::Size(size) => T::try_from(size).ok(),
+            _ => None,
+        }
+    }
+
+    /// A text or a word.
+    pub fn text(&self, path: Path) -> Option<&str> {
+        match &self.get(path)?.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A path.
+    pub fn path(&self, path: Path) -> Option<&PathBuf> {
+        match &self.get(path)?.value {
+            Value::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// A duration.
+    pub fn time(&self, path: Path) -> Option<Duration> {
+        match self.get(path)?.value {
+            Value::Time(time) => Some(time),
+            _ => None,
+        }
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, path: Path) -> &[Said<String>] {
+        match self.get(path).map(|said| &said.value) {
+            Some(Value::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    /// A user or group, and where it was said.
+    pub fn who(&self, path: Path) -> Option<(&Who, &Spot)> {
+        match self.get(path)? {
+            Said { value: Value::Who(who), spot } => Some((who, spot)),
+            _ => None,
+        }
+    }
+
+    /// A list of groups.
+    pub fn groups(&self, path: Path) -> Option<&[Said<Who>]> {
+        match &self.get(path)?.value {
+            Value::Groups(groups) => Some(groups),
+            _ => None,
+        }
+    }
+
+    /// The variables of `env`.
+    pub fn variables(&self, path: Path) -> impl Iterator<Item = (&String, &String)> {
+        let variables = match self.get(path).map(|said| &said.value) {
+            Some(Value::Variables(variables)) => Some(variables),
+            _ => None,
+        };
+        variables.into_iter().flatten().map(|(name, said)| (name, &said.value))
+    }
+
+    /// Where to listen.
+    pub fn listens(&self) -> &[Said<Listen>] {
+        match self.get(("", "listen")).map(|said| &said.value) {
+            Some(Value::Listens(listens)) => listens,
+            _ => &[],
+        }
+    }
+
+    /// The bytes of a banner.
+    pub fn bytes(&self, path: Path) -> Option<Vec<u8>> {
+        match &self.get(path)?.value {
+            Value::Bytes(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+
+    /// A table that is one value.
+    pub fn inline(&self, path: Path) -> Option<&Values> {
+        match &self.get(path)?.value {
+            Value::Inline(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// A limit of setrlimit(2).
+    pub fn rlimit(&self, path: Path) -> Option<(RlimitPair, &Spot)> {
+        match self.get(path)? {
+            Said { value: Value::Rlimit(pair), spot } => Some((*pair, spot)),
+            _ => None,
+        }
+    }
+
+    /// Takes what is not said here from the defaults: tables key by key, values and lists as a whole.
+    pub fn merge(&mut self, defaults: &Values) {
+        let whole: Vec<&'static str> = self
+            .0
+            .iter()
+            .filter(|((table, _), said)| {
+                table.is_empty() && matches!(said.value, Value::Cleared | Value::Wrong)
+            })
+            .map(|((_, name), _)| *name)
+            .collect();
+        for (path, said) in &defaults.0 {
+            if path.0.is_empty() || !whole.contains(&path.0) {
+                self.0.entry(*path).or_insert_with(|| said.clone());
+            }
+        }
+        let Some(Value::Variables(theirs)) = defaults.said(("", "env")).map(|said| &said.value) else {
+            return;
+        };
+        let Some(Value::Variables(ours)) = self.0.get_mut(&("", "env")).map(|said| &mut said.value) else {
+            return;
+        };
+        for (name, said) in theirs {
+            ours.entry(name.clone()).or_insert_with(|| said.clone());
+        }
+        ours.retain(|name, said| said.value != "none" || !theirs.contains_key(name));
+    }
+}
+
+/// A service as it was said, with the defaults merged in.
+#[derive(Debug, Clone)]
+pub struct ServiceDraft {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its header.
+    pub spot: Spot,
+    /// What it says.
+    pub values: Values,
+}
+
+/// All that was said.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// `[daemon]`.
+    pub daemon: Values,
+    /// `[log]`.
+    pub log: Values,
+    /// Every service, sorted by name.
+    pub services: Vec<ServiceDraft>,
+}

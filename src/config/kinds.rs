@@ -1,0 +1,442 @@
+//! One value by its kind. Knows kinds, no key.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::draft::{Said, Value, Who};
+use super::files;
+use super::keys::{self, Kind, Measure};
+use super::listen::Listen;
+use super::reader::{self, Context};
+use super::settings::RlimitPair;
+use super::values::{self, Complaint};
+
+/// The most that a client is sent as a banner: it must fit into a fresh socket's empty buffer.
+const MAX_BANNER: usize = 4096;
+
+type Item<'v, 't> = &'v Spanned<DeValue<'t>>;
+
+/// Reads a value; `None` after saying what is wrong with it.
+pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) -> Option<Value> {
+    match (kind, value.get_ref()) {
+        (Kind::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
+        (Kind::Number(least, most), DeValue::Integer(_)) => {
+            integer(cx, title, value, least, most).map(Value::Number)
+        }
+        (Kind::Text, DeValue::String(_)) => Some(Value::Text(text(cx, title, value)?.to_owned())),
+        (Kind::Path, DeValue::String(_)) => {
+            let path = text(cx, title, value)?;
+            Some(Value::Path(cx.folder.join(path)))
+        }
+        (Kind::Time, DeValue::String(text)) => {
+            checked(cx, title, value, values::duration(text).map(Value::Time))
+        }
+        (Kind::WholeSeconds, DeValue::String(text)) => {
+            checked(cx, title, value, whole_seconds(text).map(Value::Time))
+        }
+        (Kind::Size(most), DeValue::String(text)) => {
+            checked(cx, title, value, size(text, most).map(Value::Size))
+        }
+        (Kind::Octal, DeValue::String(text)) => {
+            checked(cx, title, value, values::octal(text).map(|mode| Value::Size(u64::from(mode))))
+        }
+        (Kind::Word(words), DeValue::String(text)) => {
+            checked(cx, title, value, word(words, text).map(|()| Value::Text(text.to_string())))
+        }
+        (Kind::WordOrPath(words), DeValue::String(text)) => word_or_path(cx, title, value, words, text),
+        (Kind::Command, DeValue::Array(_)) => command(cx, title, value),
+        (Kind::Variables, DeValue::Array(_)) => variables(cx, title, value),
+        (Kind::Environment, DeValue::Table(table)) => environment(cx, title, table),
+        (Kind::User | Kind::Group, _) => who(cx, title, kind, value).map(Value::Who),
+        (Kind::Groups, DeValue::Array(items)) => {
+            let all: Vec<_> =
+                items.iter().map(|item| said(cx, item, |cx| who(cx, title, Kind::Group, item))).collect();
+            all.into_iter().collect::<Option<_>>().map(Value::Groups)
+        }
+        (Kind::Listen, DeValue::String(_) | DeValue::Array(_)) => listens(cx, title, value),
+        (Kind::Banner, DeValue::String(text)) => banner(cx, title, value, text.as_bytes().to_vec()),
+        (Kind::Banner, DeValue::Table(table)) => banner_file(cx, title, value, table),
+        (Kind::Rlimit(_, measure), DeValue::Table(table)) => soft_and_hard(cx, title, measure, value, table),
+        (Kind::Rlimit(_, measure), _) => {
+            let both = rlimit(cx, title, kind, measure, value)?;
+            Some(Value::Rlimit(RlimitPair { soft: both, hard: both }))
+        }
+        _ => {
+            wrong_type(cx, title, kind, value);
+            None
+        }
+    }
+}
+
+/// Says that a value is of the wrong type, and what to write.
+pub fn wrong_type(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) {
+    let found = match value.get_ref() {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    let message = format!("`{title}` wants {}, and this is {found}", wanted(kind));
+    cx.error("type", value.span(), message, type_hint(title, kind, value.get_ref()));
+}
+
+fn wanted(kind: Kind) -> String {
+    match kind {
+        Kind::Flag => "true or false".into(),
+        Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
+        Kind::Text | Kind::Path => "a text".into(),
+        Kind::Time | Kind::WholeSeconds => "a duration".into(),
+        Kind::Size(_) => "a size".into(),
+        Kind::Octal => "an octal number in quotes".into(),
+        Kind::Word(words) => format!("one of {}", words.join(", ")),
+        Kind::WordOrPath(words) => format!("one of {}, or a path", words.join(", ")),
+        Kind::Command => "a list: the program and its arguments".into(),
+        Kind::Variables | Kind::Include | Kind::Clients => "a list of texts".into(),
+        Kind::Environment => "a table of texts".into(),
+        Kind::User => "the name or the number of a user".into(),
+        Kind::Group => "the name or the number of a group".into(),
+        Kind::Groups => "a list of groups".into(),
+        Kind::Listen => "a text or a list of texts".into(),
+        Kind::Banner => "a text or { file = … }".into(),
+        Kind::Rlimit(_, measure) => match measure {
+            Measure::Count => "a number, \"unlimited\" or { soft = …, hard = … }".into(),
+            Measure::Size => "a size, \"unlimited\" or { soft = …, hard = … }".into(),
+            Measure::Seconds | Measure::Microseconds => {
+                "a duration, \"unlimited\" or { soft = …, hard = … }".into()
+            }
+        },
+        Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "a table".into(),
+        Kind::Any => "something else".into(),
+    }
+}
+
+fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
+    let name = title.rsplit('.').next().unwrap_or(title);
+    let time = |n: &str| format!("durations have a unit: \"{n}s\", \"{n}min\"");
+    match (kind, found) {
+        (Kind::Octal, DeValue::Integer(number)) => {
+            let digits = number.as_str();
+            let octal =
+                (values::octal(digits).is_ok() && number.radix() <= 10).then(|| format!("{digits:0>3}"));
+            Some(format!("write `{name} = \"{}\"`", octal.as_deref().unwrap_or("022")))
+        }
+        (Kind::Time | Kind::WholeSeconds, DeValue::Integer(n)) => Some(time(n.as_str())),
+        (Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds), DeValue::Integer(n)) => {
+            Some(time(n.as_str()))
+        }
+        (Kind::Size(_) | Kind::Rlimit(_, Measure::Size), DeValue::Integer(n)) => {
+            Some(format!("sizes have a unit: \"{0}B\", \"{0}KiB\"", n.as_str()))
+        }
+        (Kind::Number(..) | Kind::Rlimit(..), DeValue::String(text)) if text.parse::<i64>().is_ok() => {
+            Some(format!("write `{name} = {text}`, without quotes"))
+        }
+        (Kind::Flag, DeValue::String(text)) => match text.as_ref() {
+            "yes" | "on" | "true" | "1" => Some(format!("write `{name} = true`")),
+            "no" | "off" | "false" | "0" => Some(format!("write `{name} = false`")),
+            _ => None,
+        },
+        (Kind::Command, DeValue::String(text)) => {
+            let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+            Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))
+        }
+        (Kind::Variables | Kind::Groups, DeValue::String(text)) => {
+            Some(format!("write `{name} = [{text:?}]`"))
+        }
+        (Kind::Listen, DeValue::Integer(number)) => {
+            Some(format!("write `{name} = \"tcp:{}\"`", number.as_str()))
+        }
+        (Kind::Listen, DeValue::Table(_)) => {
+            Some("a table with `at` is for unix sockets, which this version does not serve yet".into())
+        }
+        _ => None,
+    }
+}
+
+/// Takes a value, or says what is wrong with it.
+fn checked<T>(
+    cx: &mut Context<'_>,
+    title: &str,
+    value: Item<'_, '_>,
+    result: Result<T, Complaint>,
+) -> Option<T> {
+    result.map_err(|complaint| cx.complain(title, value.span(), complaint)).ok()
+}
+
+fn said<T>(
+    cx: &mut Context<'_>,
+    item: Item<'_, '_>,
+    read: impl FnOnce(&mut Context<'_>) -> Option<T>,
+) -> Option<Said<T>> {
+    let spot = cx.spot(item.span());
+    read(cx).map(|value| Said { value, spot })
+}
+
+/// A text that the kernel can take: not empty, without NUL.
+fn text<'v>(cx: &mut Context<'_>, title: &str, value: Item<'v, '_>) -> Option<&'v str> {
+    let text = argument(cx, title, Kind::Text, value)?;
+    if text.is_empty() {
+        cx.complain(title, value.span(), Complaint::new("it must not be empty"));
+        return None;
+    }
+    Some(text)
+}
+
+/// A text without NUL, which would end it early.
+fn argument<'v>(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'v, '_>) -> Option<&'v str> {
+    let Some(text) = value.get_ref().as_str() else {
+        wrong_type(cx, title, kind, value);
+        return None;
+    };
+    if text.contains('\0') {
+        cx.complain(title, value.span(), Complaint::new("a NUL can't stand in it"));
+        return None;
+    }
+    Some(text)
+}
+
+fn integer(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, least: i64, most: i64) -> Option<i64> {
+    let number = value.get_ref().as_integer()?;
+    let parsed = i64::from_str_radix(number.as_str(), number.radix()).ok();
+    if let Some(fits) = parsed.filter(|n| (least..=most).contains(n)) {
+        return Some(fits);
+    }
+    let message = format!("`{number}` is not from {least} to {most}");
+    let none = (cx.inherits && parsed == Some(0) && title.starts_with("limits."))
+        .then(|| "\"none\" lifts a limit; `enabled = false` serves nobody".to_owned());
+    cx.error("value", value.span(), format!("`{title}`: {message}"), none);
+    None
+}
+
+fn whole_seconds(text: &str) -> Result<std::time::Duration, Complaint> {
+    let time = values::duration(text)?;
+    if time.subsec_nanos() != 0 || time.as_secs() > 0x7fff_ffff {
+        return Err(Complaint::new(format!("`{text}` is not made of whole seconds"))
+            .hint("the kernel counts seconds here"));
+    }
+    Ok(time)
+}
+
+fn size(text: &str, most: u64) -> Result<u64, Complaint> {
+    let size = values::size(text)?;
+    if size > most {
+        return Err(Complaint::new(format!("`{text}` is more than {most} bytes")));
+    }
+    Ok(size)
+}
+
+fn word(words: &'static [&'static str], text: &str) -> Result<(), Complaint> {
+    if words.contains(&text) {
+        return Ok(());
+    }
+    let complaint = Complaint::new(format!("`{text}` is not one of {}", words.join(", ")));
+    Err(match keys::nearest_word(words.iter().copied(), text) {
+        Some(near) => complaint.hint(format!("did you mean `{near}`?")),
+        None => complaint,
+    })
+}
+
+fn word_or_path(
+    cx: &mut Context<'_>,
+    title: &str,
+    value: Item<'_, '_>,
+    words: &'static [&'static str],
+    text: &str,
+) -> Option<Value> {
+    if text.contains('/') && !text.contains('\0') {
+        return Some(Value::Path(cx.folder.join(text)));
+    }
+    checked(cx, title, value, word(words, text).map(|()| Value::Text(text.to_owned())))
+}
+
+fn command(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
+    let items = value.get_ref().as_array()?;
+    let all: Vec<_> = items
+        .iter()
+        .map(|item| said(cx, item, |cx| argument(cx, title, Kind::Text, item).map(str::to_owned)))
+        .collect();
+    let all: Vec<Said<String>> = all.into_iter().collect::<Option<_>>()?;
+    let Some(program) = all.first() else {
+        cx.complain(
+            title,
+            value.span(),
+            Complaint::new("the program is missing").hint("write its absolute path"),
+        );
+        return None;
+    };
+    if !program.value.starts_with('/') {
+        let message = format!("`{title}`: `{}` is not an absolute path", program.value);
+        let hint = "nobody looks the program up in PATH: write its absolute path".to_owned();
+        cx.error("relative-program", program.spot.range.clone(), message, Some(hint));
+        return None;
+    }
+    Some(Value::Texts(all))
+}
+
+fn variables(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
+    let items = value.get_ref().as_array()?;
+    let all: Vec<_> = items
+        .iter()
+        .map(|item| {
+            said(cx, item, |cx| {
+                let name = argument(cx, title, Kind::Text, item)?;
+                checked(cx, title, item, values::variable_name(name))?;
+                Some(name.to_owned())
+            })
+        })
+        .collect();
+    all.into_iter().collect::<Option<_>>().map(Value::Texts)
+}
+
+fn environment(cx: &mut Context<'_>, title: &str, table: &DeTable<'_>) -> Option<Value> {
+    let mut taken = Some(BTreeMap::new());
+    for (name, value) in table {
+        let key = name.get_ref();
+        let good_name = values::variable_name(key).map_err(|c| cx.complain(title, name.span(), c)).is_ok();
+        let text = said(cx, value, |cx| {
+            argument(cx, &format!("{title}.{key}"), Kind::Text, value).map(str::to_owned)
+        });
+        match (text, &mut taken) {
+            (Some(text), Some(all)) if good_name => {
+                all.insert(key.to_string(), text);
+            }
+            _ => taken = None,
+        }
+    }
+    taken.map(Value::Variables)
+}
+
+fn who(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) -> Option<Who> {
+    match value.get_ref() {
+        // The highest number means "leave it as it is" to the kernel.
+        DeValue::Integer(_) => {
+            let id = integer(cx, title, value, 0, i64::from(u32::MAX) - 1)?;
+            u32::try_from(id).ok().map(Who::Id)
+        }
+        DeValue::String(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) => {
+            let complaint = Complaint::new("a number stands without quotes");
+            cx.complain(title, value.span(), complaint.hint(format!("write `{title} = {name}`")));
+            None
+        }
+        DeValue::String(_) => text(cx, title, value).map(|name| Who::Name(name.to_owned())),
+        _ => {
+            wrong_type(cx, title, kind, value);
+            None
+        }
+    }
+}
+
+fn listens(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
+    let one = std::slice::from_ref(value);
+    let items = value.get_ref().as_array().map_or(one, |items| items);
+    if items.is_empty() {
+        cx.complain(title, value.span(), Complaint::new("it must not be empty"));
+        return None;
+    }
+    let all: Vec<_> = items
+        .iter()
+        .map(|item| {
+            said(cx, item, |cx| {
+                let text = argument(cx, title, Kind::Listen, item)?;
+                checked(cx, title, item, Listen::parse(text))
+            })
+        })
+        .collect();
+    all.into_iter().collect::<Option<_>>().map(Value::Listens)
+}
+
+fn banner(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, bytes: Vec<u8>) -> Option<Value> {
+    if bytes.len() > MAX_BANNER {
+        let complaint =
+            Complaint::new(format!("it has {} bytes, and {MAX_BANNER} are the most", bytes.len()));
+        cx.complain(title, value.span(), complaint);
+        return None;
+    }
+    Some(Value::Bytes(bytes))
+}
+
+fn banner_file(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, table: &DeTable<'_>) -> Option<Value> {
+    let values = reader::section(cx, keys::BANNER_FILE, table, title);
+    let Some(path) = values.path(("", "file")) else {
+        if !values.is_wrong(("", "file")) {
+            cx.complain(title, value.span(), Complaint::new("`file` is missing"));
+        }
+        return None;
+    };
+    let bytes = file_bytes(cx, path).map_err(|why| {
+        let message = format!("`{title}`: can't use {}: {why}", path.display());
+        cx.error("unreadable", value.span(), message, None);
+    });
+    banner(cx, title, value, bytes.ok()?)
+}
+
+fn file_bytes(cx: &Context<'_>, path: &Path) -> Result<Vec<u8>, String> {
+    let file = cx.files.read(path).map_err(|problem| problem.to_string())?;
+    match files::distrust(&file, cx.situation) {
+        Some(why) => Err(why),
+        None => Ok(file.bytes),
+    }
+}
+
+fn soft_and_hard(
+    cx: &mut Context<'_>,
+    title: &str,
+    measure: Measure,
+    value: Item<'_, '_>,
+    table: &DeTable<'_>,
+) -> Option<Value> {
+    let (mut soft, mut hard) = (None, None);
+    for (name, item) in table {
+        let target = match name.get_ref().as_ref() {
+            "soft" => &mut soft,
+            "hard" => &mut hard,
+            other => {
+                reader::unknown_key(cx, keys::SOFT_HARD, other, name.span(), &format!("`{title}`"));
+                continue;
+            }
+        };
+        let kind = Kind::Rlimit(super::settings::Resource::As, measure);
+        *target = Some(rlimit(cx, title, kind, measure, item)?);
+    }
+    let (Some(soft), Some(hard)) = (soft, hard) else {
+        cx.complain(title, value.span(), Complaint::new("both `soft` and `hard` must be said"));
+        return None;
+    };
+    if soft > hard {
+        cx.complain(title, value.span(), Complaint::new("`soft` is beyond `hard`"));
+        return None;
+    }
+    Some(Value::Rlimit(RlimitPair { soft, hard }))
+}
+
+fn rlimit(
+    cx: &mut Context<'_>,
+    title: &str,
+    kind: Kind,
+    measure: Measure,
+    value: Item<'_, '_>,
+) -> Option<u64> {
+    match (measure, value.get_ref()) {
+        (_, DeValue::String(text)) if text == "unlimited" => Some(u64::MAX),
+        (Measure::Count, DeValue::Integer(_)) => {
+            integer(cx, title, value, 0, i64::MAX).and_then(|n| u64::try_from(n).ok())
+        }
+        (Measure::Size, DeValue::String(text)) => checked(cx, title, value, values::size(text)),
+        (Measure::Seconds, DeValue::String(text)) => {
+            checked(cx, title, value, whole_seconds(text)).map(|time| time.as_secs())
+        }
+        (Measure::Microseconds, DeValue::String(text)) => {
+            let time = checked(cx, title, value, values::duration(text))?;
+            u64::try_from(time.as_micros()).ok()
+        }
+        _ => {
+            wrong_type(cx, title, kind, value);
+            None
+        }
+    }
+}

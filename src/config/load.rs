@@ -1,0 +1,35 @@
+//! The first step: files to a [`Draft`], without asking the user database, the network or the file system
+//! for anything but the files themselves.
+
+use std::path::Path;
+
+use super::check;
+use super::collect;
+use super::diagnostic::Report;
+use super::draft::{Draft, ServiceDraft};
+use super::files::Files;
+use super::situation::Situation;
+
+/// Reads a configuration. The draft is there also if there are errors, so that [`super::resolve`] can add
+/// its own to the same report; `None` if the file can't be read at all.
+pub fn load(path: &Path, files: &dyn Files, situation: &Situation) -> (Option<Draft>, Report) {
+    let mut report = Report::default();
+    let Some(sections) = collect::collect(path, files, situation, &mut report) else {
+        return (None, report);
+    };
+    let defaults = sections.defaults.map(|section| section.values).unwrap_or_default();
+    let mut draft = Draft {
+        daemon: sections.daemon.map(|section| section.values).unwrap_or_default(),
+        log: sections.log.map(|section| section.values).unwrap_or_default(),
+        services: Vec::with_capacity(sections.services.len()),
+    };
+    for (name, section) in sections.services {
+        let mut service = ServiceDraft { name, spot: section.spot, values: section.values };
+        check::ways_to_serve(&service, &mut report);
+        service.values.merge(&defaults);
+        check::service(&service, situation, &mut report);
+        draft.services.push(service);
+    }
+    check::whole(&draft, situation, &mut report);
+    (Some(draft), report)
+}

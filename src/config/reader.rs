@@ -1,0 +1,169 @@
+//! A TOML table and a table of keys to values: unknown keys, keys of later versions, and each value by its
+//! kind. Knows no key by name.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, Report, Spot};
+use super::draft::{Value, Values};
+use super::files::Files;
+use super::keys::{self, Key, Kind, Served};
+use super::kinds;
+use super::situation::Situation;
+use super::values::{self, Complaint};
+
+/// What reading a file needs.
+pub struct Context<'a> {
+    /// Takes what is wrong.
+    pub report: &'a mut Report,
+    /// Banners are read from here.
+    pub files: &'a dyn Files,
+    /// Who reads.
+    pub situation: &'a Situation,
+    /// The file, by its number in the report.
+    pub file: usize,
+    /// The folder that relative paths begin at; absolute.
+    pub folder: PathBuf,
+    /// `"none"` takes a default away: in services and their defaults.
+    pub inherits: bool,
+}
+
+impl Context<'_> {
+    /// A place in the file.
+    pub fn spot(&self, range: Range<usize>) -> Spot {
+        Spot { file: self.file, range }
+    }
+
+    /// An error at a place.
+    pub fn error(&mut self, code: &'static str, range: Range<usize>, message: String, hint: Option<String>) {
+        let diagnostic = Diagnostic::error(code, &self.spot(range), message).maybe_hint(hint);
+        self.report.add(diagnostic);
+    }
+
+    /// A value that is not as it must be.
+    pub fn complain(&mut self, title: &str, range: Range<usize>, complaint: Complaint) {
+        self.error("value", range, format!("`{title}`: {}", complaint.message), complaint.hint);
+    }
+}
+
+/// Reads a section; `title` is what the admin calls it.
+pub fn section(cx: &mut Context<'_>, keys: &'static [Key], table: &DeTable<'_>, title: &str) -> Values {
+    let mut values = Values::default();
+    entries(cx, keys, table, "", title, &mut values);
+    values
+}
+
+fn entries(
+    cx: &mut Context<'_>,
+    keys: &'static [Key],
+    table: &DeTable<'_>,
+    below: &'static str,
+    title: &str,
+    values: &mut Values,
+) {
+    for (name, value) in table {
+        match keys::find(keys, name.get_ref()) {
+            None => unknown_key(cx, keys, name.get_ref(), name.span(), title),
+            Some(key) => entry(cx, key, name.span(), value, below, values),
+        }
+    }
+}
+
+fn entry(
+    cx: &mut Context<'_>,
+    key: &'static Key,
+    name_at: Range<usize>,
+    value: &Spanned<DeValue<'_>>,
+    below: &'static str,
+    values: &mut Values,
+) {
+    let title = if below.is_empty() { key.name.to_owned() } else { format!("{below}.{}", key.name) };
+    let taken = match key.service {
+        Served::Now => serve(cx, key, value, &title, values),
+        Served::Later => {
+            if matches!(key.kind, Kind::Clients) {
+                check_clients(cx, value, &title);
+            }
+            let message = format!("this version of superd does not serve `{title}` yet");
+            cx.error("not-served-yet", name_at, message, None);
+            Some(Value::Wrong)
+        }
+        Served::Never(why) => {
+            cx.error(
+                "cannot-hold",
+                name_at,
+                format!("`{title}` can't hold here: {why}"),
+                never_hint(key.name),
+            );
+            Some(Value::Wrong)
+        }
+    };
+    if let Some(taken) = taken {
+        let spot = cx.spot(value.span());
+        values.insert((below, key.name), taken, spot);
+    }
+}
+
+fn never_hint(name: &str) -> Option<String> {
+    matches!(name, "idle" | "handshake").then(|| {
+        "`timeout.session` bounds the whole session; `socket.keepalive` finds clients that are gone"
+            .to_owned()
+    })
+}
+
+/// The value of a key that is served; `None` for a table, whose keys are taken one by one.
+fn serve(
+    cx: &mut Context<'_>,
+    key: &'static Key,
+    value: &Spanned<DeValue<'_>>,
+    title: &str,
+    values: &mut Values,
+) -> Option<Value> {
+    if cx.inherits && value.get_ref().as_str() == Some("none") {
+        return Some(Value::Cleared);
+    }
+    match (key.kind, value.get_ref()) {
+        (Kind::Table(inner), DeValue::Table(table)) => {
+            entries(cx, inner, table, key.name, title, values);
+            None
+        }
+        (Kind::Inline(inner), DeValue::Table(table)) => Some(Value::Inline(section(cx, inner, table, title))),
+        (kind, _) => Some(kinds::read(cx, title, kind, value).unwrap_or(Value::Wrong)),
+    }
+}
+
+/// Complains of a key that does not exist.
+pub fn unknown_key(cx: &mut Context<'_>, keys: &'static [Key], name: &str, at: Range<usize>, title: &str) {
+    let hint = match name {
+        "include" => Some("`include` must stand before the first table of its file".to_owned()),
+        _ => match (keys::nearest(keys, name), keys::home_of(name)) {
+            (_, Some(home)) if !home.starts_with(['[', 'a']) => {
+                Some(format!("`{name}` is a key of `{home}`: `{home} = {{ {name} = … }}`"))
+            }
+            (Some(near), _) => Some(format!("did you mean `{near}`?")),
+            (None, Some(home)) => Some(format!("`{name}` is a key of {home}")),
+            (None, None) => None,
+        },
+    };
+    cx.error("unknown-key", at, format!("{title} has no key `{name}`"), hint);
+}
+
+/// Looks at what a later version will look at, so that a mistake shows now.
+fn check_clients(cx: &mut Context<'_>, value: &Spanned<DeValue<'_>>, title: &str) {
+    let one = std::slice::from_ref(value);
+    let items = value.get_ref().as_array().map_or(one, |items| items);
+    for item in items {
+        match item.get_ref().as_str() {
+            Some("none") if cx.inherits => {}
+            Some(text) => {
+                if let Err(complaint) = values::client_pattern(text) {
+                    cx.complain(title, item.span(), complaint);
+                }
+            }
+            None => kinds::wrong_type(cx, title, Kind::Clients, item),
+        }
+    }
+}

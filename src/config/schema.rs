@@ -1,0 +1,122 @@
+//! The key table as a JSON Schema (2020-12), for editors.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{self, Key, Kind, Measure, Served};
+
+/// The schema of a configuration file.
+pub fn schema() -> Value {
+    let mut root = table(keys::TOP, false);
+    if let Some(root) = root.as_object_mut() {
+        root.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
+        root.insert("title".into(), json!("superd.toml"));
+    }
+    root
+}
+
+fn table(keys: &'static [Key], inherits: bool) -> Value {
+    let properties: Map<String, Value> = keys
+        .iter()
+        .filter(|key| key.service == Served::Now)
+        .map(|key| (key.name.to_owned(), property(key, inherits)))
+        .collect();
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+fn property(key: &'static Key, inherits: bool) -> Value {
+    let inherits = inherits || matches!(key.name, "defaults" | "service");
+    let mut value = match kind(key.kind, inherits) {
+        // `[defaults]` and a service's name stand outside of what they hold.
+        value if inherits && !matches!(key.name, "defaults" | "service") => {
+            json!({ "anyOf": [value, { "const": "none" }] })
+        }
+        value => value,
+    };
+    if let Some(object) = value.as_object_mut() {
+        object.insert("description".into(), json!(description(key)));
+    }
+    value
+}
+
+fn description(key: &Key) -> String {
+    if key.default.is_empty() { key.doc.to_owned() } else { format!("{} Default: {}.", key.doc, key.default) }
+}
+
+fn kind(kind: Kind, inherits: bool) -> Value {
+    let text = json!({ "type": "string" });
+    match kind {
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Text | Kind::Path => json!({ "type": "string", "minLength": 1 }),
+        Kind::Time => duration(),
+        Kind::WholeSeconds => json!({ "type": "string", "pattern": "^[0-9]+(s|min|h|d)$" }),
+        Kind::Size(_) => size(),
+        Kind::Octal => json!({ "type": "string", "pattern": "^[0-7]{1,5}$" }),
+        Kind::Word(words) => json!({ "enum": words }),
+        Kind::WordOrPath(words) => {
+            json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "/" }] })
+        }
+        Kind::Command => json!({ "type": "array", "minItems": 1, "items": text }),
+        Kind::Variables | Kind::Include | Kind::Clients => json!({ "type": "array", "items": text }),
+        Kind::Environment => json!({ "type": "object", "additionalProperties": text }),
+        Kind::User | Kind::Group => who(),
+        Kind::Groups => json!({ "type": "array", "items": who() }),
+        Kind::Listen => json!({ "anyOf": [text, { "type": "array", "minItems": 1, "items": text }] }),
+        Kind::Banner => json!({ "anyOf": [text, table(keys::BANNER_FILE, false)] }),
+        Kind::Rlimit(_, measure) => rlimit(measure),
+        Kind::Table(keys) | Kind::Inline(keys) => table(keys, inherits),
+        Kind::Named(keys) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$" },
+            "additionalProperties": table(keys, true),
+        }),
+        Kind::Any => json!({}),
+    }
+}
+
+fn duration() -> Value {
+    json!({ "type": "string", "pattern": "^[0-9]+(ms|s|min|h|d)$" })
+}
+
+fn size() -> Value {
+    json!({ "type": "string", "pattern": "^[0-9]+(B|[KMGT]iB|kB|[MGT]B)$" })
+}
+
+fn who() -> Value {
+    json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "integer", "minimum": 0 }] })
+}
+
+fn rlimit(measure: Measure) -> Value {
+    let one = match measure {
+        Measure::Count => json!({ "type": "integer", "minimum": 0 }),
+        Measure::Size => size(),
+        Measure::Seconds | Measure::Microseconds => duration(),
+    };
+    let one = json!({ "anyOf": [one, { "const": "unlimited" }] });
+    let both = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["soft", "hard"],
+        "properties": { "soft": one, "hard": one },
+    });
+    json!({ "anyOf": [one, both] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_has_every_served_key() {
+        let schema = schema();
+        let service = &schema["properties"]["service"]["additionalProperties"]["properties"];
+        for key in keys::SERVICE {
+            assert_eq!(service.get(key.name).is_some(), key.service == Served::Now, "{}", key.name);
+        }
+        assert_eq!(service["nice"]["anyOf"][0]["minimum"], json!(-20));
+        assert_eq!(
+            schema["properties"]["daemon"]["properties"]["launcher"]["enum"],
+            json!(["auto", "staged"])
+        );
+    }
+}

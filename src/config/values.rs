@@ -1,0 +1,248 @@
+//! Values with units, as texts: durations, sizes, octal numbers, networks. One way to write each.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+
+/// Why a text is not the value that is wanted, for the admin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// What is wrong with it.
+    pub message: String,
+    /// What to write.
+    pub hint: Option<String>,
+}
+
+impl Complaint {
+    /// Without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// With a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+const SIZES: &[(&str, u64)] = &[
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// `"500ms"`, `"30s"`, `"1min"`, `"2h"`, `"1d"`.
+pub fn duration(text: &str) -> Result<Duration, Complaint> {
+    let near = |unit: &str| match unit {
+        "m" | "mins" | "minute" | "minutes" => Some("min"),
+        "sec" | "secs" | "second" | "seconds" | "S" => Some("s"),
+        "hr" | "hour" | "hours" | "H" => Some("h"),
+        "day" | "days" | "D" => Some("d"),
+        "msec" | "millis" => Some("ms"),
+        _ => None,
+    };
+    measured(text, "duration", TIMES, near, "ms, s, min, h or d", "30s").map(Duration::from_millis)
+}
+
+/// `"512B"`, `"64KiB"`, `"1GiB"`, `"10MB"`.
+pub fn size(text: &str) -> Result<u64, Complaint> {
+    let near = |unit: &str| match unit.to_ascii_lowercase().as_str() {
+        "b" | "byte" | "bytes" => Some("B"),
+        "k" | "kb" | "kib" => Some("KiB"),
+        "m" | "mb" | "mib" => Some("MiB"),
+        "g" | "gb" | "gib" => Some("GiB"),
+        "t" | "tb" | "tib" => Some("TiB"),
+        _ => None,
+    };
+    measured(text, "size", SIZES, near, "B, KiB, MiB, GiB, TiB, kB, MB, GB or TB", "64KiB")
+}
+
+fn measured(
+    text: &str,
+    what: &str,
+    units: &[(&str, u64)],
+    near: impl Fn(&str) -> Option<&'static str>,
+    names: &str,
+    example: &str,
+) -> Result<u64, Complaint> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(Complaint::new(format!("`{text}` is no {what}"))
+            .hint(format!("a {what} is a whole number and its unit: \"{example}\"")));
+    }
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
+        let message = match unit {
+            "" => format!("`{text}` has no unit"),
+            _ => format!("`{unit}` is no unit of a {what}"),
+        };
+        let hint = match near(unit) {
+            Some(right) => format!("did you mean `{number}{right}`?"),
+            None => format!("the units are {names}, as in \"{example}\""),
+        };
+        return Err(Complaint::new(message).hint(hint));
+    };
+    let number: Option<u64> = number.parse().ok();
+    number
+        .and_then(|n| n.checked_mul(*factor))
+        .ok_or_else(|| Complaint::new(format!("`{text}` is too large")))
+}
+
+/// `"022"`: an octal number of file permissions.
+pub fn octal(text: &str) -> Result<u32, Complaint> {
+    let good = (1..=5).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    good.then(|| u32::from_str_radix(text, 8).ok()).flatten().filter(|n| *n <= 0o777).ok_or_else(|| {
+        Complaint::new(format!("`{text}` is no octal number from 0 to 777"))
+            .hint("octal numbers are strings of the digits 0 to 7: \"022\"")
+    })
+}
+
+/// An address, or a network whose host bits are zero.
+pub fn network(text: &str) -> Result<IpNetwork, Complaint> {
+    let given: IpNetwork = text.parse().map_err(|_| {
+        Complaint::new(format!("`{text}` is no address and no network"))
+            .hint("addresses are written `192.0.2.7` or `2001:db8::7`, networks `192.0.2.0/24`")
+    })?;
+    if given.ip() == given.network() {
+        return Ok(given);
+    }
+    let (address, prefix) = (given.ip(), given.prefix());
+    Err(Complaint::new(format!("`{text}` has bits set below its mask"))
+        .hint(format!("write `{}/{prefix}` for the network, or `{address}` for the host", given.network())))
+}
+
+/// One item of `allow`, `deny` or `from`: a network, a set, a word, a host name.
+pub fn client_pattern(text: &str) -> Result<(), Complaint> {
+    if text.is_empty() {
+        return Err(Complaint::new("an empty text matches no client"));
+    }
+    let looks_numeric = text.contains('/')
+        || text.contains(':')
+        || text.parse::<IpAddr>().is_ok()
+        || text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if looks_numeric { network(text).map(|_| ()) } else { host_pattern(text) }
+}
+
+fn host_pattern(text: &str) -> Result<(), Complaint> {
+    let name = text.strip_prefix('@').or_else(|| text.strip_prefix("*.")).unwrap_or(text);
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && name.chars().all(good) {
+        return Ok(());
+    }
+    Err(Complaint::new(format!("`{text}` matches no client"))
+        .hint("write an address, a network, `@set`, a host name, `.domain`, or any, local, link, unknown, paranoid, unix"))
+}
+
+/// The name of a variable that a program may be given.
+pub fn variable_name(name: &str) -> Result<(), Complaint> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(Complaint::new(format!("`{name}` can't be the name of a variable")));
+    }
+    let of_a_connection = name == "PROTO"
+        || ["TCP", "REMOTE_", "SUPERD_", "LISTEN_"].iter().any(|prefix| name.starts_with(prefix));
+    if of_a_connection {
+        return Err(Complaint::new(format!("`{name}` is a variable that superd sets for each connection"))
+            .hint("PROTO, TCP*, REMOTE_*, SUPERD_* and LISTEN_* are superd's; choose another name"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, expected) in [
+            ("500ms", Ok(500)),
+            ("30s", Ok(30_000)),
+            ("1min", Ok(60_000)),
+            ("2h", Ok(7_200_000)),
+            ("1d", Ok(86_400_000)),
+            ("0s", Ok(0)),
+            ("30", Err("`30` has no unit")),
+            ("5m", Err("`m` is no unit of a duration")),
+            ("-1s", Err("`-1s` is no duration")),
+            ("1.5h", Err("`.5h` is no unit of a duration")),
+            ("", Err("`` is no duration")),
+            ("99999999999999999999s", Err("`99999999999999999999s` is too large")),
+            ("18446744073709551615d", Err("`18446744073709551615d` is too large")),
+        ] {
+            let got = duration(text).map(|d| d.as_millis()).map_err(|c| c.message);
+            assert_eq!(got, expected.map_err(str::to_owned), "{text}");
+        }
+        assert_eq!(duration("5m").unwrap_err().hint.as_deref(), Some("did you mean `5min`?"));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, expected) in [
+            ("0B", Ok(0)),
+            ("64KiB", Ok(65_536)),
+            ("64MiB", Ok(67_108_864)),
+            ("1GB", Ok(1_000_000_000)),
+            ("64M", Err("`M` is no unit of a size")),
+            ("64", Err("`64` has no unit")),
+        ] {
+            assert_eq!(size(text).map_err(|c| c.message), expected.map_err(str::to_owned), "{text}");
+        }
+        assert_eq!(size("64M").unwrap_err().hint.as_deref(), Some("did you mean `64MiB`?"));
+    }
+
+    #[test]
+    fn octal_numbers_are_octal() {
+        for (text, expected) in [
+            ("022", Some(0o22)),
+            ("0", Some(0)),
+            ("0777", Some(0o777)),
+            ("1000", None),
+            ("8", None),
+            ("", None),
+            ("+2", None),
+        ] {
+            assert_eq!(octal(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_have_no_host_bits() {
+        for good in ["192.0.2.7", "192.0.2.0/24", "2001:db8::/32", "::1", "0.0.0.0/0", "10.0.0.0/255.0.0.0"] {
+            assert!(network(good).is_ok(), "{good}");
+        }
+        for bad in ["192.0.2.1/24", "2001:db8::1/32", "192.0.2.0/33", "a/8", "10.0.0.1/255.0.0.0"] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            network("192.0.2.1/24").unwrap_err().hint.as_deref(),
+            Some("write `192.0.2.0/24` for the network, or `192.0.2.1` for the host")
+        );
+    }
+
+    #[test]
+    fn variables_of_the_connection_are_superds() {
+        for (name, good) in [
+            ("PATH", true),
+            ("PROTOCOL", true),
+            ("PROTO", false),
+            ("TCPREMOTEIP", false),
+            ("REMOTE_HOST", false),
+            ("SUPERD_SESSION", false),
+            ("LISTEN_FDS", false),
+            ("", false),
+            ("A=B", false),
+        ] {
+            assert_eq!(variable_name(name).is_ok(), good, "{name}");
+        }
+    }
+}

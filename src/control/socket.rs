@@ -1,0 +1,68 @@
+//! `superctl socket NAME`: the listeners of a service and what the kernel made of their options.
+
+use crate::protocol::control::ListenerStatus;
+
+use super::Report;
+use super::terminal::{escape, escape_json, table};
+
+pub(super) fn report(listeners: &[ListenerStatus], json: bool) -> Report {
+    let text = if json {
+        escape_json(&serde_json::to_string(listeners).unwrap_or_default()) + "\n"
+    } else {
+        listeners.iter().map(text).collect::<Vec<_>>().join("\n")
+    };
+    Report { text, warnings: Vec::new() }
+}
+
+fn text(listener: &ListenerStatus) -> String {
+    let bound = match (&listener.bound, &listener.error) {
+        (Some(address), _) => format!("bound to {address}"),
+        (None, Some(error)) => format!("not bound: {error}"),
+        (None, None) => "not bound".to_owned(),
+    };
+    let queue =
+        listener.queue.map(|[waiting, length]| ("queue".to_owned(), format!("{waiting} of {length}")));
+    let rows: Vec<Vec<String>> = queue
+        .iter()
+        .map(|(name, value)| (name, value))
+        .chain(&listener.options)
+        .map(|(name, value)| vec![format!("  {}", escape(name)), escape(value)])
+        .collect();
+    let mut lines = vec![format!("{} {}", escape(&listener.endpoint), escape(&bound))];
+    lines.extend(table(&rows));
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn each_listener_with_its_options() {
+        let options = [("backlog", "4096"), ("keepalive", "off")];
+        let options = BTreeMap::from(options.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let bound = ListenerStatus {
+            endpoint: "tcp:79".to_owned(),
+            bound: Some("0.0.0.0:79".to_owned()),
+            error: None,
+            options,
+            queue: Some([1, 4096]),
+        };
+        let unbound = ListenerStatus {
+            endpoint: "tcp:192.0.2.1:79".to_owned(),
+            bound: None,
+            error: Some("EADDRNOTAVAIL".to_owned()),
+            options: BTreeMap::new(),
+            queue: None,
+        };
+        let both = [bound, unbound];
+        assert_eq!(
+            report(&both, false).text,
+            "tcp:79 bound to 0.0.0.0:79\n  queue      1 of 4096\n  backlog    4096\n  keepalive  off\n\n\
+             tcp:192.0.2.1:79 not bound: EADDRNOTAVAIL\n"
+        );
+        assert_eq!(serde_json::from_str::<Vec<ListenerStatus>>(&report(&both, true).text).unwrap(), both);
+    }
+}

@@ -1,0 +1,386 @@
+//! The launch protocol: what the supervisor asks of the launcher, and what comes back.
+//!
+//! Packets over a SEQPACKET channel: a word in the first byte, then little-endian numbers. Both ends are
+//! superd; a packet that makes no sense ends the launcher, and the supervisor starts another.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::{Program, RlimitPair};
+use crate::model::identity::Identity;
+use crate::model::name::ServiceName;
+use crate::model::session::SessionId;
+
+/// Launches in flight, over all services: the size of the slot table.
+pub const SLOTS: usize = 256;
+
+/// Launches in one packet, at most.
+pub const BATCH: usize = 16;
+
+/// The largest packet of this protocol.
+pub const MAX_PACKET: usize = 4096;
+
+/// The generation of the plans that every launcher is given first: those of superd's own roles.
+pub const ROLES: u64 = 0;
+
+/// How to make one kind of child. A memfd of plans comes with [`Request::Plans`], see [`super::plans`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Plan {
+    /// A service's program, on a connection.
+    Program {
+        /// Whose.
+        service: ServiceName,
+        /// The program and its world.
+        program: Box<Program>,
+        /// The limit of descriptors that superd was started with, before it raised its own.
+        nofile: RlimitPair,
+    },
+    /// superd itself, in a role, on a channel as descriptor 3.
+    Role {
+        /// Its word behind `--role`.
+        name: String,
+        /// Whom it runs as; `None` for superd's own identity.
+        identity: Option<Identity>,
+    },
+}
+
+/// One child to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The slot of the table, free until the launch is over.
+    pub slot: u16,
+    /// The generation of the plan.
+    pub generation: u64,
+    /// The plan's index.
+    pub plan: u32,
+    /// Descriptors that come with it: the connection or channel, then the pipe for standard error if any.
+    pub fds: u8,
+    /// The session.
+    pub session: SessionId,
+    /// The client, if there is one.
+    pub client: Option<SocketAddr>,
+    /// The address that the client asked, if there is one.
+    pub local: Option<SocketAddr>,
+}
+
+/// From the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// New plans, in the sealed memfd that comes with the packet. Those of the generation before stay known.
+    Plans {
+        /// Their generation.
+        generation: u64,
+    },
+    /// Children to make, at most [`BATCH`]; their descriptors come with the packet in the same order.
+    Launch(Vec<Launch>),
+}
+
+/// From the launcher. The slot's memory says the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// The child exists; its pid is in the slot. The supervisor may close its copies of the descriptors.
+    Started(u16),
+    /// The launch is over: the child runs its program, or the slot says which step failed, and why.
+    Free(u16),
+}
+
+/// A packet that is none of this protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+const PLANS: u8 = b'P';
+const LAUNCH: u8 = b'L';
+const STARTED: u8 = b'S';
+const FREE: u8 = b'F';
+
+impl Request {
+    /// Appends the packet's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Plans { generation } => {
+                out.push(PLANS);
+                out.extend(generation.to_le_bytes());
+            }
+            Self::Launch(launches) => {
+                out.push(LAUNCH);
+                for launch in launches {
+                    launch.encode(out);
+                }
+            }
+        }
+    }
+
+    /// Reads a packet.
+    pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader(packet);
+        match reader.byte()? {
+            PLANS => Ok(Self::Plans { generation: reader.u64()? }),
+            LAUNCH => {
+                let mut launches = Vec::with_capacity(BATCH);
+                while !reader.0.is_empty() {
+                    launches.push(Launch::decode(&mut reader)?);
+                }
+                Ok(Self::Launch(launches))
+            }
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Launch {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.slot.to_le_bytes());
+        out.extend(self.generation.to_le_bytes());
+        out.extend(self.plan.to_le_bytes());
+        out.push(self.fds);
+        out.extend(self.session.epoch.to_le_bytes());
+        out.extend(self.session.serial.to_le_bytes());
+        encode_address(self.client, out);
+        encode_address(self.local, out);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            slot: reader.u16()?,
+            generation: reader.u64()?,
+            plan: reader.u32()?,
+            fds: reader.byte()?,
+            session: SessionId { epoch: reader.u64()?, serial: reader.u64()? },
+            client: reader.address()?,
+            local: reader.address()?,
+        })
+    }
+}
+
+/// Appends one packet that holds all of `reports`.
+pub fn encode_reports(reports: &[Report], out: &mut Vec<u8>) {
+    for report in reports {
+        let (word, slot) = match *report {
+            Report::Started(slot) => (STARTED, slot),
+            Report::Free(slot) => (FREE, slot),
+        };
+        out.push(word);
+        out.extend(slot.to_le_bytes());
+    }
+}
+
+/// Reads a packet of reports.
+pub fn decode_reports(packet: &[u8]) -> Result<Vec<Report>, Malformed> {
+    let mut reader = Reader(packet);
+    let mut reports = Vec::with_capacity(BATCH);
+    while !reader.0.is_empty() {
+        let word = reader.byte()?;
+        let slot = reader.u16()?;
+        if usize::from(slot) >= SLOTS {
+            return Err(Malformed);
+        }
+        reports.push(match word {
+            STARTED => Report::Started(slot),
+            FREE => Report::Free(slot),
+            _ => return Err(Malformed),
+        });
+    }
+    Ok(reports)
+}
+
+fn encode_address(address: Option<SocketAddr>, out: &mut Vec<u8>) {
+    match address {
+        None => out.push(0),
+        Some(SocketAddr::V4(a)) => {
+            out.push(4);
+            out.extend(a.ip().octets());
+            out.extend(a.port().to_le_bytes());
+        }
+        Some(SocketAddr::V6(a)) => {
+            out.push(6);
+            out.extend(a.ip().octets());
+            out.extend(a.port().to_le_bytes());
+            out.extend(a.scope_id().to_le_bytes());
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (bytes, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        Ok(u8::from_le_bytes(self.take()?))
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(u16::from_le_bytes(self.take()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    fn address(&mut self) -> Result<Option<SocketAddr>, Malformed> {
+        match self.byte()? {
+            0 => Ok(None),
+            4 => {
+                let ip = IpAddr::from(self.take::<4>()?);
+                Ok(Some(SocketAddr::new(ip, self.u16()?)))
+            }
+            6 => {
+                let ip = self.take::<16>()?.into();
+                let port = self.u16()?;
+                Ok(Some(std::net::SocketAddrV6::new(ip, port, 0, self.u32()?).into()))
+            }
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// A step of a launch, in the order in which a child takes them; the number stands in the slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs)] // their words say it
+pub enum Step {
+    Receive = 1,
+    Clone,
+    Stage,
+    Signals,
+    Session,
+    Stdio,
+    Descriptors,
+    Nice,
+    Umask,
+    Chroot,
+    WorkingDirectory,
+    Rlimits,
+    Groups,
+    Group,
+    User,
+    NoNewPrivileges,
+    Exec,
+}
+
+impl Step {
+    const ALL: [Self; 17] = [
+        Self::Receive,
+        Self::Clone,
+        Self::Stage,
+        Self::Signals,
+        Self::Session,
+        Self::Stdio,
+        Self::Descriptors,
+        Self::Nice,
+        Self::Umask,
+        Self::Chroot,
+        Self::WorkingDirectory,
+        Self::Rlimits,
+        Self::Groups,
+        Self::Group,
+        Self::User,
+        Self::NoNewPrivileges,
+        Self::Exec,
+    ];
+
+    /// The step with this number; none for a number that no step has.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| *step as u32 == number)
+    }
+
+    /// The words of the log: "launch of ftp failed at *set user*".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Receive => "receive descriptors",
+            Self::Clone => "make process",
+            Self::Stage => "prepare",
+            Self::Signals => "reset signals",
+            Self::Session => "new session",
+            Self::Stdio => "set stdio",
+            Self::Descriptors => "close descriptors",
+            Self::Nice => "set nice",
+            Self::Umask => "set umask",
+            Self::Chroot => "change root",
+            Self::WorkingDirectory => "change directory",
+            Self::Rlimits => "set rlimits",
+            Self::Groups => "set groups",
+            Self::Group => "set group",
+            Self::User => "set user",
+            Self::NoNewPrivileges => "set no_new_privileges",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch(client: &str, local: Option<&str>) -> Launch {
+        Launch {
+            slot: 255,
+            generation: 3,
+            plan: 4999,
+            fds: 2,
+            session: SessionId { epoch: 0x6740_5a10, serial: 7 },
+            client: client.parse().ok(),
+            local: local.and_then(|text| text.parse().ok()),
+        }
+    }
+
+    #[test]
+    fn requests_survive_the_way() {
+        let batch = (0..BATCH).map(|_| launch("[fe80::1%3]:79", Some("[fe80::2%3]:79"))).collect();
+        for request in [
+            Request::Plans { generation: u64::MAX },
+            Request::Launch(vec![
+                launch("192.0.2.7:51234", Some("192.0.2.1:79")),
+                launch("[2001:db8::1]:1", None),
+            ]),
+            Request::Launch(batch),
+        ] {
+            let mut packet = Vec::new();
+            request.encode(&mut packet);
+            assert!(packet.len() <= MAX_PACKET, "{}", packet.len());
+            assert_eq!(Request::decode(&packet), Ok(request));
+        }
+    }
+
+    #[test]
+    fn reports_survive_the_way() {
+        let reports = [Report::Started(0), Report::Free(255)];
+        let mut packet = Vec::new();
+        encode_reports(&reports, &mut packet);
+        assert_eq!(decode_reports(&packet).as_deref(), Ok(&reports[..]));
+    }
+
+    #[test]
+    fn cut_or_foreign_packets_are_malformed() {
+        let mut packet = Vec::new();
+        Request::Launch(vec![launch("192.0.2.7:51234", None)]).encode(&mut packet);
+        for cut in 2..packet.len() {
+            assert_eq!(Request::decode(&packet[..cut]), Err(Malformed), "{cut}");
+        }
+        for foreign in [&b""[..], b"X", b"P123", b"\xff\xff\xff"] {
+            assert_eq!(Request::decode(foreign), Err(Malformed), "{foreign:?}");
+        }
+        for foreign in [&b"S"[..], b"S\x00\x01", b"X\x00\x00"] {
+            assert_eq!(decode_reports(foreign), Err(Malformed), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn steps_have_numbers_and_words() {
+        for step in Step::ALL {
+            assert_eq!(Step::from_number(step as u32), Some(step));
+            assert!(!step.words().is_empty());
+        }
+        assert_eq!(Step::from_number(0), None);
+        assert_eq!(Step::from_number(99), None);
+    }
+}

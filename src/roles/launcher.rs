@@ -1,0 +1,193 @@
+//! The launcher: makes every child of superd, each as the supervisor's own.
+//!
+//! It is small, so that a child costs the same whatever the supervisor holds, and it waits for nobody: a child
+//! that hangs in its exec holds one slot. A child tells that its program runs by closing its status pipe,
+//! which is close-on-exec.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use nix::sys::signal::SigSet;
+
+use crate::protocol::launch::{
+    BATCH, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, Step, encode_reports,
+};
+use crate::roles::stage::Assignment;
+use crate::sys::channel::{Channel, Received};
+use crate::sys::memory::{Slot, SlotTable};
+use crate::sys::poll::PollSet;
+use crate::sys::spawn::{Image, Parentage, Spawner};
+use crate::sys::{fd, process};
+
+/// The arguments of a launcher that finds its descriptors under these numbers.
+pub fn arguments(
+    channel: BorrowedFd<'_>,
+    binary: BorrowedFd<'_>,
+    slots: BorrowedFd<'_>,
+) -> io::Result<Vec<CString>> {
+    let numbers = [channel, binary, slots].map(|fd| CString::new(fd.as_raw_fd().to_string()));
+    let words = [c"superd-launcher".into(), c"--role".into(), c"launcher".into()];
+    words.into_iter().map(Ok).chain(numbers).map(|word| Ok(word?)).collect()
+}
+
+/// Serves launch requests until the channel closes. The arguments are [`arguments`]' numbers.
+pub fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let mut inherited = || {
+        let number = arguments.next().and_then(|text| text.to_str()?.parse().ok());
+        fd::take_inherited(number.ok_or(io::ErrorKind::InvalidInput)?)
+    };
+    let channel = Channel::from(inherited()?);
+    let binary = inherited()?;
+    let slots = SlotTable::open(inherited()?, SLOTS)?;
+    super::settle(c"superd-launcher")?;
+    process::raise_descriptor_limit()?;
+    let spawner = Spawner::new()?;
+    let mut launcher = Launcher {
+        channel,
+        binary,
+        slots,
+        spawner,
+        plans: Vec::new(),
+        pending: Vec::new(),
+        reports: Vec::new(),
+    };
+    while launcher.turn()? {}
+    Ok(())
+}
+
+struct Launcher {
+    channel: Channel,
+    binary: OwnedFd,
+    slots: SlotTable,
+    spawner: Spawner,
+    /// The plans of superd's roles, and of the two newest configurations.
+    plans: Vec<(u64, OwnedFd)>,
+    /// Children that have not executed their program yet: the slot, and the status pipe's reading end.
+    pending: Vec<(u16, OwnedFd)>,
+    reports: Vec<Report>,
+}
+
+impl Launcher {
+    /// Waits for something, and does it. `false`: the supervisor is gone.
+    fn turn(&mut self) -> io::Result<bool> {
+        let mut set = PollSet::default();
+        let channel = set.push(self.channel.as_fd(), true, false);
+        let first = channel + 1;
+        for (_, status) in &self.pending {
+            set.push(status.as_fd(), true, false);
+        }
+        set.wait(None, &SigSet::empty())?;
+        let mut index = first;
+        let reports = &mut self.reports;
+        self.pending.retain(|(slot, _)| {
+            let over = set.ready(index).read;
+            index += 1;
+            if over {
+                reports.push(Report::Free(*slot));
+            }
+            !over
+        });
+        let go_on = !set.ready(channel).read || self.take_request()?;
+        self.send_reports()?;
+        Ok(go_on)
+    }
+
+    fn take_request(&mut self) -> io::Result<bool> {
+        let mut packet = [0; MAX_PACKET];
+        let (len, fds) = match self.channel.receive(&mut packet)? {
+            Received::Packet { len, fds } => (len, fds),
+            Received::Empty => return Ok(true),
+            Received::Closed => return Ok(false),
+        };
+        let request = packet.get(..len).ok_or(Malformed).and_then(Request::decode);
+        match request.map_err(|Malformed| io::ErrorKind::InvalidData)? {
+            Request::Plans { generation } => self.keep_plans(generation, fds),
+            Request::Launch(launches) => self.launch_all(&launches, fds),
+        }
+        Ok(true)
+    }
+
+    fn keep_plans(&mut self, generation: u64, fds: Vec<OwnedFd>) {
+        if let Some(fd) = fds.into_iter().next() {
+            self.plans.push((generation, fd));
+        }
+        let newest = self.plans.len().saturating_sub(2);
+        let mut index = 0;
+        self.plans.retain(|(generation, _)| {
+            index += 1;
+            *generation == ROLES || index > newest
+        });
+    }
+
+    fn launch_all(&mut self, launches: &[Launch], fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        for launch in launches.iter().take(BATCH) {
+            let own: Vec<OwnedFd> = fds.by_ref().take(usize::from(launch.fds)).collect();
+            match self.launch(launch, &own) {
+                Ok(status) => {
+                    self.pending.push((launch.slot, status));
+                    self.reports.push(Report::Started(launch.slot));
+                }
+                Err((step, error)) => {
+                    if let Some(slot) = self.slots.get(usize::from(launch.slot)) {
+                        fail(slot, step, &error);
+                    }
+                    self.reports.push(Report::Free(launch.slot));
+                }
+            }
+        }
+    }
+
+    /// Makes one child, and gives the reading end of its status pipe.
+    fn launch(&mut self, launch: &Launch, fds: &[OwnedFd]) -> Result<OwnedFd, (Step, io::Error)> {
+        if fds.len() < usize::from(launch.fds) || fds.is_empty() {
+            // The kernel drops descriptors that this process has no room for.
+            return Err((Step::Receive, io::Error::from_raw_os_error(libc::EMFILE)));
+        }
+        let stage = |error| (Step::Stage, error);
+        let missing = || stage(io::ErrorKind::NotFound.into());
+        let slot = self.slots.get(usize::from(launch.slot)).ok_or_else(missing)?;
+        let plans = self.plans.iter().rev().find(|(generation, _)| *generation == launch.generation);
+        let (_, plans) = plans.ok_or_else(missing)?;
+        let (reading, writing) = fd::pipe().map_err(|error| (Step::Clone, error))?;
+        let assignment = Assignment {
+            launch: *launch,
+            connection: fds.first().map_or(-1, AsRawFd::as_raw_fd),
+            stderr: fds.get(1).map(AsRawFd::as_raw_fd),
+            plans: plans.as_raw_fd(),
+            slots: self.slots.as_fd().as_raw_fd(),
+            binary: self.binary.as_raw_fd(),
+            status: writing.as_raw_fd(),
+        };
+        let argv = assignment.arguments().map_err(stage)?;
+        let mut keep: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        keep.extend([plans.as_fd(), self.slots.as_fd(), self.binary.as_fd(), writing.as_fd()]);
+        let environment: [CString; 0] = [];
+        let image = Image { binary: self.binary.as_fd(), argv: &argv, envp: &environment, keep: &keep };
+        let spawned = self.spawner.spawn(&image, Parentage::Sibling(&slot.pid));
+        spawned.map_err(|error| (Step::Clone, error))?;
+        Ok(reading)
+    }
+
+    fn send_reports(&mut self) -> io::Result<()> {
+        for reports in self.reports.chunks(BATCH) {
+            let mut packet = Vec::new();
+            encode_reports(reports, &mut packet);
+            // At most two reports a slot are under way, so that the channel never fills; a supervisor that is
+            // gone ends the next turn.
+            match self.channel.send(&packet, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+        self.reports.clear();
+        Ok(())
+    }
+}
+
+fn fail(slot: &Slot, step: Step, error: &io::Error) {
+    slot.step.store(step as u32, Ordering::Relaxed);
+    slot.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
+}

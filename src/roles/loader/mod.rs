@@ -1,0 +1,70 @@
+//! The loader: loads one configuration, answers, and ends.
+//!
+//! Everything that may hang (files, the user database) hangs here, and a deadline of the supervisor ends it.
+//! It keeps superd's own identity, since it reads what superd may read.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::SigSet;
+
+use crate::config::settings::Config;
+use crate::config::wire;
+use crate::protocol::launch::{Malformed, Plan};
+use crate::protocol::load::{Loaded, Request};
+use crate::protocol::plans;
+use crate::sys::channel::{Channel, Received};
+use crate::sys::memory::{SealedMap, sealed};
+use crate::sys::poll::PollSet;
+
+pub mod files;
+pub mod load;
+pub mod system;
+
+/// Serves the one request of the channel.
+pub fn run(channel: &Channel) -> io::Result<()> {
+    let Some(request) = receive(channel)? else { return Ok(()) };
+    let outcome = load::load_from_disk(&request.path, &request.situation);
+    let (errors, warnings) = outcome.report.complaints();
+    let loaded = Loaded { errors, warnings };
+    let report = sealed("superd-report", &loaded.encode())?;
+    let Some(config) = outcome.config else { return channel.send(b"refused", &[report.as_fd()]) };
+    let text = sealed("superd-config", &wire::encode(&config).map_err(io::Error::other)?)?;
+    let plans = sealed("superd-plans", &plans::encode(&plans_of(&config, &request)))?;
+    let fds: [BorrowedFd<'_>; 3] = [report.as_fd(), text.as_fd(), plans.as_fd()];
+    channel.send(b"loaded", &fds)
+}
+
+fn receive(channel: &Channel) -> io::Result<Option<Request>> {
+    let mut poll = PollSet::default();
+    let mut packet = [0; 64];
+    loop {
+        poll.clear();
+        poll.push(channel.as_fd(), true, false);
+        poll.wait(None, &SigSet::empty())?;
+        match channel.receive(&mut packet)? {
+            Received::Empty => {}
+            Received::Closed => return Ok(None),
+            Received::Packet { fds, .. } => {
+                let fd = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+                return Ok(Some(serde_json::from_slice(&SealedMap::open(fd.as_fd())?)?));
+            }
+        }
+    }
+}
+
+/// One plan for each service, in their order: its place is its index.
+fn plans_of(config: &Config, request: &Request) -> Vec<Plan> {
+    let plan = |service: &crate::config::settings::Service| Plan::Program {
+        service: service.name.clone(),
+        program: Box::new(service.program.clone()),
+        nofile: request.nofile,
+    };
+    config.services().iter().map(plan).collect()
+}
+
+impl From<Malformed> for io::Error {
+    fn from(_: Malformed) -> Self {
+        io::ErrorKind::InvalidData.into()
+    }
+}

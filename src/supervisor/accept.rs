@@ -1,0 +1,203 @@
+//! Accepting: from a ready listener to a session in the launcher's queue, or a refusal with its reason.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use crate::config::settings::{self, OnLimit, Stderr};
+use crate::model::address::Source;
+use crate::model::session::SessionId;
+use crate::protocol::launch::SLOTS;
+use crate::service::admission::ServiceKey;
+use crate::service::reason::Reason;
+use crate::sys::socket::{self, Accepted};
+
+use super::Supervisor;
+use super::launches::{Job, PER_SERVICE};
+use super::listeners::ListenerKey;
+use super::sessions::{Phase, Session, SessionKey};
+
+/// Connections that one listener may take of a turn, so that a busy port does not starve the rest.
+const BATCH: usize = 16;
+
+impl Supervisor {
+    /// Takes a bounded batch of connections from a listener, and hands them to the launcher.
+    pub(super) fn accept_batch(&mut self, key: ListenerKey) {
+        for _ in 0..BATCH {
+            if !self.accept_one(key) {
+                break;
+            }
+        }
+        self.send_launches();
+        if let Some(service) = self.listeners.get(key).map(|l| l.service) {
+            self.watch_service(service);
+        }
+    }
+
+    /// Takes whoever waits at a listener that goes away, as far as its service has room.
+    pub(super) fn accept_until_empty(&mut self, key: ListenerKey) {
+        while self.accept_one(key) {}
+        self.send_launches();
+    }
+
+    /// `false`: the batch is over.
+    fn accept_one(&mut self, key: ListenerKey) -> bool {
+        let Some(listener) = self.listeners.get(key) else { return false };
+        let service = listener.service;
+        if !self.may_accept(service) {
+            return false;
+        }
+        match socket::accept(listener.fd.as_fd()) {
+            Accepted::Connection(connection, client) => {
+                self.resources_are_back();
+                self.on_connection(key, service, connection, client);
+                true
+            }
+            Accepted::Aborted => true,
+            Accepted::Empty => false,
+            Accepted::Exhausted(errno) => {
+                self.resources_are_out(errno);
+                false
+            }
+            Accepted::Broken(errno) => {
+                self.reopen_broken(key, errno);
+                false
+            }
+        }
+    }
+
+    /// May another connection of this service be taken now? With `on_limit = "close"` a full service goes on
+    /// accepting, in order to refuse.
+    pub(super) fn may_accept(&self, key: ServiceKey) -> bool {
+        let Some(service) = self.services.get(key) else { return false };
+        self.gate_is_open()
+            && service.in_flight < PER_SERVICE
+            && (self.full(key).is_none() || service.settings.limits.on_limit == OnLimit::Close)
+    }
+
+    /// What holds for all services: a launcher, room for launches, resources.
+    pub(super) fn gate_is_open(&self) -> bool {
+        self.launches.is_up()
+            && self.launches.count() < SLOTS
+            && self.exhaustion.is_none()
+            && !self.is_ending()
+    }
+
+    /// The limit of the whole service that is reached.
+    pub(super) fn full(&self, key: ServiceKey) -> Option<Reason> {
+        let service = self.services.get(key)?;
+        self.admission.full(key, &service.settings.limits)
+    }
+
+    /// Polls the listeners of a service, or not, and says so when that changes.
+    pub(super) fn watch_service(&mut self, key: ServiceKey) {
+        let watched = self.may_accept(key);
+        let Some(service) = self.services.get(key) else { return };
+        for listener in service.listeners.clone() {
+            self.listeners.watch(listener, watched);
+        }
+        self.say_paused_or_resumed(key);
+    }
+
+    /// The same for every service, after something that concerns them all.
+    pub(super) fn watch_all(&mut self) {
+        for key in self.services.keys() {
+            self.watch_service(key);
+        }
+    }
+
+    fn on_connection(
+        &mut self,
+        listener: ListenerKey,
+        key: ServiceKey,
+        connection: OwnedFd,
+        client: SocketAddr,
+    ) {
+        let Some(service) = self.services.get(key) else { return };
+        let settings = Rc::clone(&service.settings);
+        let source = Source::of(client.ip(), settings.limits.source_prefix);
+        if let Err(reason) = self.admission.admit(key, &settings.limits, source) {
+            return self.refuse(key, connection, client, source, reason);
+        }
+        if let Some(banner) = &settings.banners.accept {
+            socket::send_now(connection.as_fd(), banner);
+        }
+        let local = self.local_address(listener, &connection);
+        let session = self.new_session(key, settings, connection, client, local, source);
+        let session = self.sessions.table.insert(session);
+        if !self.make_stderr(session) {
+            return self.abandon_session(session, Reason::Launch);
+        }
+        if let Some(service) = self.services.get_mut(key) {
+            service.in_flight += 1;
+        }
+        self.launches.enqueue(Job::Session(session));
+    }
+
+    fn new_session(
+        &mut self,
+        service: ServiceKey,
+        settings: Rc<settings::Service>,
+        connection: OwnedFd,
+        client: SocketAddr,
+        local: Option<SocketAddr>,
+        source: Source,
+    ) -> Session {
+        self.serial += 1;
+        Session {
+            id: SessionId { epoch: self.epoch, serial: self.serial },
+            service,
+            settings,
+            client,
+            local,
+            source,
+            connection: Some(connection),
+            stderr: None,
+            phase: Phase::Queued,
+            since: self.now,
+            pid: 0,
+            ended: None,
+            timer: None,
+            cause: None,
+        }
+    }
+
+    /// The address that was asked: the endpoint's own, unless that is a wildcard.
+    fn local_address(&self, listener: ListenerKey, connection: &OwnedFd) -> Option<SocketAddr> {
+        let endpoint = &self.listeners.get(listener)?.endpoint;
+        if endpoint.is_wildcard() || endpoint.port == 0 || endpoint.zone.is_some() {
+            return socket::local_address(connection.as_fd());
+        }
+        Some(SocketAddr::new(endpoint.ip, endpoint.port))
+    }
+
+    /// Makes the pipe of `stderr = "log"`. `false`: there is no descriptor for it.
+    fn make_stderr(&mut self, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.table.get_mut(key) else { return false };
+        if session.settings.program.stderr != Stderr::Log {
+            return true;
+        }
+        let Ok((reading, writing)) = crate::sys::fd::pipe() else { return false };
+        session.stderr = Some(writing);
+        drop(reading);
+        true
+    }
+
+    /// Refuses a client: counted, logged (the first of its kind), told, closed.
+    pub(super) fn refuse(
+        &mut self,
+        key: ServiceKey,
+        connection: OwnedFd,
+        client: SocketAddr,
+        source: Source,
+        reason: Reason,
+    ) {
+        self.log_refusal(key, client, source, reason);
+        let Some(service) = self.services.get_mut(key) else { return };
+        service.count_refusal(reason);
+        let banner = service.settings.banners.busy.clone();
+        if let Some(banner) = banner {
+            self.farewells.say(connection, &banner, self.now);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Listeners that come and go while a configuration is in force: addresses that are not there yet, sockets
+//! that break, and those that make room for others.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::config::settings::Level;
+use crate::service::admission::ServiceKey;
+use crate::service::record::{Event, Record};
+use crate::sys::overlap::stop_new_handshakes;
+use crate::sys::{process, socket};
+
+use super::Supervisor;
+use super::bind::open_listener;
+use super::listeners::ListenerKey;
+use super::services::{Absent, Service};
+use super::timers::Due;
+
+/// How long a listener that makes room for another stays for handshakes that are under way: a SYN-ACK that was
+/// lost is sent again after a second (RFC 6298).
+const HANDSHAKE: Duration = Duration::from_millis(1500);
+
+impl Supervisor {
+    /// Waits for an address or an interface to appear.
+    pub(super) fn wait_for_endpoint(&mut self, key: ServiceKey, absent: Absent) {
+        let now = self.now;
+        let Some(service) = self.services.get_mut(key) else { return };
+        service.absent.push(absent);
+        if service.bind_again.is_none() {
+            let wait = service.bind_backoff.wait();
+            service.bind_again = Some(self.timers.set(now + wait, Due::BindAgain(key)));
+            for absent in &mut service.absent {
+                absent.retry_at = Some(now + wait);
+            }
+        }
+    }
+
+    /// Tries once more to bind what is missing.
+    pub(super) fn bind_again(&mut self, key: ServiceKey) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        if let Some(timer) = service.bind_again.take() {
+            self.timers.cancel(timer);
+        }
+        let options = service.settings.socket.clone();
+        let missing = std::mem::take(&mut service.absent);
+        for mut absent in missing {
+            match open_listener(&absent.endpoint, &options) {
+                Ok(fd) => {
+                    let listener = self.listeners.insert(fd, key, absent.endpoint);
+                    if let Some(service) = self.services.get_mut(key) {
+                        service.listeners.push(listener);
+                    }
+                }
+                Err(error) => {
+                    absent.errno = error.errno as i32;
+                    self.wait_for_endpoint(key, absent);
+                }
+            }
+        }
+        self.watch_service(key);
+        self.say_degraded_or_online(key);
+    }
+
+    /// An address or an interface came or went.
+    pub(super) fn on_interface_news(&mut self) {
+        let changes = self.interface_news.as_mut().map(crate::sys::rtnetlink::InterfaceNews::drain);
+        if !changes.is_some_and(crate::sys::rtnetlink::Changes::is_any) {
+            return;
+        }
+        let waiting: Vec<ServiceKey> = self
+            .services
+            .iter()
+            .filter(|(_, service)| !service.absent.is_empty())
+            .map(|(key, _)| key)
+            .collect();
+        for key in waiting {
+            self.bind_again(key);
+        }
+    }
+
+    /// Says it when a service begins or ceases to lack an endpoint.
+    pub(super) fn say_degraded_or_online(&mut self, key: ServiceKey) {
+        let now = self.now;
+        let Some(service) = self.services.get_mut(key) else { return };
+        let is_degraded = !service.absent.is_empty();
+        if is_degraded == service.said_degraded {
+            return;
+        }
+        service.said_degraded = is_degraded;
+        if !is_degraded {
+            service.bind_backoff = Service::fresh_backoff();
+        }
+        let Some(service) = self.services.get(key) else { return };
+        let name = Some(service.name().as_str());
+        let Some(absent) = service.absent.first() else {
+            return self.log_state(Some(key), "online", None, Level::Notice);
+        };
+        let errno = process::errno_name(absent.errno);
+        let event = Event::State {
+            state: "degraded",
+            reason: Some(&errno),
+            endpoint: Some(&absent.endpoint),
+            retry: absent.retry_at.map(|at| at.saturating_duration_since(now)),
+        };
+        self.log.write(&Record { level: Level::Warning, facility: None, service: name, event });
+    }
+
+    /// Has somebody shut this listener down? An error that only waits to be read is not that.
+    pub(super) fn is_listener_gone(&self, key: ListenerKey) -> bool {
+        self.listeners.fd(key).is_some_and(|fd| socket::take_error(fd) == 0)
+    }
+
+    /// A listener that does not listen any more is made again.
+    pub(super) fn reopen_broken(&mut self, key: ListenerKey, errno: i32) {
+        let Some(listener) = self.listeners.get(key) else { return };
+        let (service, endpoint, retired) = (listener.service, listener.endpoint.clone(), listener.retired);
+        self.listeners.close(key);
+        let Some(running) = self.services.get_mut(service) else { return };
+        running.listeners.retain(|k| *k != key);
+        if retired {
+            return;
+        }
+        let text = format!(
+            "{endpoint} of {} is broken ({}): opened anew",
+            running.name(),
+            process::errno_name(errno)
+        );
+        self.note(Level::Warning, &text);
+        self.wait_for_endpoint(service, Absent { endpoint, errno, retry_at: None });
+        self.bind_again(service);
+    }
+
+    /// A listener that another one has taken the place of: no handshake begins on it any more, those under way
+    /// are completed, and whoever comes out of it is the other's client.
+    pub(super) fn retire_listener(&mut self, key: ListenerKey, heir: ServiceKey) {
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        // Where the kernel refuses it, new clients are served from here until it closes.
+        let _ = stop_new_handshakes(listener.fd.as_fd());
+        if !listener.retired {
+            self.timers.set(self.now + HANDSHAKE, Due::CloseRetired(key));
+        }
+        listener.retired = true;
+        listener.service = heir;
+        if let Some(service) = self.services.get_mut(heir) {
+            service.listeners.push(key);
+        }
+    }
+
+    /// Nobody wants this listener any more: who has come is served, then it closes.
+    pub(super) fn close_unwanted(&mut self, key: ListenerKey) {
+        let Some(listener) = self.listeners.get(key) else { return };
+        if listener.retired {
+            return;
+        }
+        self.drain_and_close(key);
+    }
+
+    /// The time of a retired listener is over.
+    pub(super) fn close_retired(&mut self, key: ListenerKey) {
+        if self.listeners.get(key).is_some_and(|listener| listener.retired) {
+            self.drain_and_close(key);
+        }
+    }
+
+    fn drain_and_close(&mut self, key: ListenerKey) {
+        let Some(service) = self.listeners.get(key).map(|listener| listener.service) else { return };
+        self.accept_until_empty(key);
+        self.listeners.close(key);
+        if let Some(service) = self.services.get_mut(service) {
+            service.listeners.retain(|k| *k != key);
+        }
+    }
+}

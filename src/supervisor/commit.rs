@@ -1,0 +1,163 @@
+//! Putting a prepared configuration in force: nothing here can fail.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use crate::config::settings::{self, Level, SocketOptions};
+use crate::model::name::ServiceName;
+use crate::protocol::control::ReloadReport;
+use crate::service::admission::ServiceKey;
+use crate::service::record::Event;
+use crate::sys::overlap::allow_overlap;
+
+use super::Supervisor;
+use super::listeners::ListenerKey;
+use super::prepare::{NewService, NewSocket, Origin, Prepared};
+use super::services::{Absent, Service};
+
+impl Supervisor {
+    /// From here on the new configuration is the one.
+    pub(super) fn commit(&mut self, prepared: Prepared) -> ReloadReport {
+        let Prepared { daemon, log, services, changes, sockets, close, plans, first } = prepared;
+        self.generation += 1;
+        let mut warnings = self.warn_of_restart(&daemon);
+        if let Some(first) = first {
+            self.pid_file = Some(first.pid_file);
+            self.control = Some(first.control);
+        }
+        self.commit_log(log);
+        self.launches.use_plans(self.generation, plans);
+        let keys: Vec<ServiceKey> =
+            services.into_iter().map(|service| self.commit_service(service)).collect();
+        for socket in sockets {
+            let Some(&key) = keys.get(socket.service) else { continue };
+            self.commit_socket(key, socket);
+        }
+        for key in close {
+            self.close_unwanted(key);
+        }
+        for name in &changes.closed {
+            self.retire_service(name);
+        }
+        self.admission.set_max_sessions(daemon.max_sessions);
+        if let Err(error) = self.listeners.settle(daemon.multiplexer) {
+            warnings.push(format!("listeners are polled one by one: {error}"));
+        }
+        self.daemon = Some(Rc::new(daemon));
+        self.send_launches();
+        self.watch_all();
+        for &key in &keys {
+            self.say_degraded_or_online(key);
+        }
+        let [kept, changed, opened, closed] =
+            [&changes.kept, &changes.changed, &changes.opened, &changes.closed].map(Vec::len);
+        let event = Event::Reload { generation: self.generation, kept, changed, opened, closed };
+        self.log_event(Level::Notice, None, event);
+        let names = |list: Vec<ServiceName>| list.iter().map(ServiceName::to_string).collect();
+        ReloadReport {
+            generation: self.generation,
+            kept: names(changes.kept),
+            changed: names(changes.changed),
+            opened: names(changes.opened),
+            closed: names(changes.closed),
+            warnings,
+        }
+    }
+
+    /// What superd took at its start stays until its end.
+    fn warn_of_restart(&self, new: &settings::Daemon) -> Vec<String> {
+        let Some(old) = &self.daemon else { return Vec::new() };
+        let rows = [
+            ("control", old.control != new.control),
+            ("control_group", old.control_group != new.control_group),
+            ("pid_file", old.pid_file != new.pid_file),
+        ];
+        let changed = rows.into_iter().filter(|(_, changed)| *changed);
+        changed
+            .map(|(key, _)| format!("[daemon] {key} has changed: it takes effect when superd is restarted"))
+            .collect()
+    }
+
+    fn commit_log(&mut self, log: settings::Log) {
+        if self.log_settings.as_ref() != Some(&log) {
+            self.log.reconfigure(&log);
+            self.log_settings = Some(log);
+        }
+        self.attach_writer();
+    }
+
+    fn commit_service(&mut self, new: NewService) -> ServiceKey {
+        let NewService { settings, place, digest, plan } = new;
+        let Some(key) = self.services.by_name(settings.name.as_str()) else {
+            return self.services.insert(Service::new(settings, place, digest, plan));
+        };
+        if let Some(service) = self.services.get_mut(key) {
+            service.settings = settings;
+            service.place = place;
+            service.digest = digest;
+            service.plan = Some(plan);
+            service.listeners.clear();
+            service.absent.clear();
+            if let Some(timer) = service.bind_again.take() {
+                self.timers.cancel(timer);
+            }
+        }
+        key
+    }
+
+    fn commit_socket(&mut self, key: ServiceKey, socket: NewSocket) {
+        let NewSocket { endpoint, origin, .. } = socket;
+        match origin {
+            Origin::Kept(listener) => {
+                if let Some(kept) = self.listeners.get_mut(listener) {
+                    kept.service = key;
+                    kept.endpoint = endpoint;
+                }
+                self.give_listener(key, listener);
+            }
+            Origin::Opened(fd, over) => {
+                if !over.is_empty() {
+                    self.leave_overlap(key, &fd);
+                }
+                let listener = self.listeners.insert(fd, key, endpoint);
+                self.give_listener(key, listener);
+                for old in over {
+                    self.retire_listener(old, key);
+                }
+            }
+            Origin::Absent(errno) => self.wait_for_endpoint(key, Absent { endpoint, errno, retry_at: None }),
+            Origin::LeftOut => {}
+        }
+    }
+
+    fn give_listener(&mut self, key: ServiceKey, listener: ListenerKey) {
+        if let Some(service) = self.services.get_mut(key) {
+            service.listeners.push(listener);
+        }
+    }
+
+    /// `SO_REUSEPORT` was for the moment of the bind alone, unless the service asks for it.
+    fn leave_overlap(&self, key: ServiceKey, fd: &OwnedFd) {
+        let wants = |options: &SocketOptions| options.reuse_port == Some(true);
+        if !self.services.get(key).is_some_and(|service| wants(&service.settings.socket)) {
+            // If it stays set, a user's other processes could bind beside: no harm that a bind would not do.
+            let _ = allow_overlap(fd.as_fd(), false);
+        }
+    }
+
+    /// The service is gone from the configuration; its sessions run on under its name.
+    fn retire_service(&mut self, name: &ServiceName) {
+        let Some(key) = self.services.by_name(name.as_str()) else { return };
+        if let Some(service) = self.services.get_mut(key) {
+            service.listeners.clear();
+            service.absent.clear();
+            for timer in [service.bind_again.take(), service.say_resumed.take()].into_iter().flatten() {
+                self.timers.cancel(timer);
+            }
+        }
+        self.services.retire(key);
+        if self.admission.sessions(key) == 0 {
+            self.services.remove(key);
+        }
+    }
+}

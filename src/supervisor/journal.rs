@@ -1,0 +1,80 @@
+//! What the supervisor writes to its log: records about services and sessions, and the count of refusals.
+
+use std::net::SocketAddr;
+
+use crate::config::settings::{self, Level};
+use crate::model::address::Source;
+use crate::service::admission::ServiceKey;
+use crate::service::reason::Reason;
+use crate::service::record::{Event, Record};
+use crate::service::refusals::{Refusal, WINDOW};
+
+use super::Supervisor;
+
+impl Supervisor {
+    /// An event of superd's, or of a service's, at a level.
+    pub(super) fn log_event(&mut self, level: Level, service: Option<&str>, event: Event<'_>) {
+        self.log.write(&Record { level, facility: None, service, event });
+    }
+
+    /// A line about a session, as its service wants it.
+    pub(super) fn log_session(&mut self, settings: &settings::Service, event: Event<'_>) {
+        let settings::ServiceLog { facility, level, .. } = settings.log;
+        let level = level.unwrap_or_else(|| event.level());
+        self.log.write(&Record { level, facility, service: Some(settings.name.as_str()), event });
+    }
+
+    /// A refusal: the first of its kind has a line at once, the others a summary.
+    pub(super) fn log_refusal(
+        &mut self,
+        key: ServiceKey,
+        client: SocketAddr,
+        source: Source,
+        reason: Reason,
+    ) {
+        let Some(service) = self.services.get(key) else { return };
+        let settings = &service.settings;
+        if !settings.log.failure {
+            return;
+        }
+        let refusal = Refusal {
+            service: settings.name.as_str(),
+            facility: settings.log.facility,
+            source,
+            client,
+            reason,
+            rule: Some(&service.place),
+        };
+        if let Some(record) = self.refusals.note(self.now, refusal) {
+            self.log.write(&record);
+        }
+    }
+
+    /// Writes the summaries that are due.
+    pub(super) fn write_refusals(&mut self) {
+        while let Some(record) = self.refusals.due(self.now) {
+            self.log.write(&record);
+        }
+    }
+
+    /// Writes all summaries, at the end of superd.
+    pub(super) fn write_all_refusals(&mut self) {
+        while let Some(record) = self.refusals.due(self.now + WINDOW) {
+            self.log.write(&record);
+        }
+    }
+
+    /// A line about the state of a service, or of superd.
+    pub(super) fn log_state(
+        &mut self,
+        key: Option<ServiceKey>,
+        state: &str,
+        reason: Option<&str>,
+        level: Level,
+    ) {
+        let service =
+            key.and_then(|key| self.services.get(key)).map(|service| service.settings.name.as_str());
+        let event = Event::State { state, reason, endpoint: None, retry: None };
+        self.log.write(&Record { level, facility: None, service, event });
+    }
+}

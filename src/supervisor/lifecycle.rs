@@ -1,0 +1,250 @@
+//! The life of a session after its admission: process, program, deadlines, end.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::config::settings::{Level, Timeouts};
+use crate::protocol::launch::Step;
+use crate::service::reason::Reason;
+use crate::service::record::{Event, ExitStatus};
+use crate::sys::process::{self, Ended, Status};
+
+use super::Supervisor;
+use super::sessions::{Phase, ProcessOwner, SessionKey};
+use super::timers::Due;
+
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+impl Supervisor {
+    /// The launcher has made the child. superd's copies of its descriptors close, so that the client sees the
+    /// end of the program as the end of the connection.
+    pub(super) fn session_has_process(&mut self, key: SessionKey, pid: i32) {
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        session.pid = pid;
+        session.connection = None;
+        session.stderr = None;
+        self.sessions.own(pid, ProcessOwner::Session(key));
+    }
+
+    /// The program runs.
+    pub(super) fn session_runs(&mut self, key: SessionKey) {
+        self.launch_is_over(key);
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        session.phase = Phase::Running;
+        session.since = self.now;
+        if let Some(life) = session.settings.timeouts.session {
+            session.timer = Some(self.timers.set(self.now + life, Due::SessionTimeout(key)));
+        }
+        if let Some(service) = self.services.get_mut(session.service) {
+            service.started += 1;
+        }
+        self.resources_are_back();
+        self.log_start(key);
+        self.finish_if_over(key);
+    }
+
+    /// The launch has failed. What only lacks resources is tried again; anything else ends the session.
+    pub(super) fn session_launch_failed(&mut self, key: SessionKey, step: Option<Step>, errno: i32) {
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        let lacks = matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE);
+        if session.pid == 0 && lacks && session.connection.is_some() {
+            session.phase = Phase::Queued;
+            self.launches.enqueue_again(key);
+            return self.resources_are_out(errno);
+        }
+        self.launch_is_over(key);
+        self.log_launch_failed(key, step, errno);
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        session.phase = Phase::Failed;
+        if session.pid == 0 {
+            self.remove_session(key);
+        } else {
+            self.finish_if_over(key);
+        }
+    }
+
+    /// Gives back the service's place among launches in flight.
+    fn launch_is_over(&mut self, key: SessionKey) {
+        let Some(service) = self.sessions.table.get(key).map(|s| s.service) else { return };
+        if let Some(running) = self.services.get_mut(service) {
+            running.in_flight = running.in_flight.saturating_sub(1);
+        }
+        self.touched.push(service);
+    }
+
+    /// A connection that was admitted and can't be served: nothing was started for it.
+    pub(super) fn abandon_session(&mut self, key: SessionKey, reason: Reason) {
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        let (service, client, source) = (session.service, session.client, session.source);
+        let connection: Option<OwnedFd> = session.connection.take();
+        if let Some(connection) = connection {
+            self.refuse(service, connection, client, source, reason);
+        }
+        self.remove_session(key);
+    }
+
+    /// Reaps every child that has ended.
+    pub(super) fn reap(&mut self) {
+        while let Some(ended) = process::reap() {
+            if self.sessions.owner(ended.pid).is_none() {
+                self.adopt_early(ended.pid);
+            }
+            match self.sessions.disown(ended.pid) {
+                Some(ProcessOwner::Session(key)) => self.session_process_ended(key, ended),
+                Some(ProcessOwner::Role(kind)) => self.role_ended(kind, ended),
+                Some(ProcessOwner::Launcher) => self.lose_launcher(),
+                None => self.stranger_ended(),
+            }
+        }
+    }
+
+    fn session_process_ended(&mut self, key: SessionKey, ended: Ended) {
+        if let Some(session) = self.sessions.table.get_mut(key) {
+            session.ended = Some(ended);
+        }
+        self.finish_if_over(key);
+    }
+
+    /// As pid 1, or with a child that somebody else left behind.
+    fn stranger_ended(&mut self) {
+        self.strangers += 1;
+        if self.strangers == 1 && !self.is_init {
+            self.note(
+                Level::Notice,
+                "a process that superd has not started was reaped; more are only counted",
+            );
+        }
+    }
+
+    /// Ends a session whose process is reaped and whose launch is over.
+    fn finish_if_over(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.table.get(key) else { return };
+        match (session.phase, session.ended) {
+            (Phase::Running, Some(ended)) => self.log_end(key, ended),
+            (Phase::Failed, Some(_)) => {}
+            _ => return,
+        }
+        self.remove_session(key);
+    }
+
+    /// Takes a session out of the table, and gives its limits back.
+    fn remove_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.table.remove(key) else { return };
+        if let Some(timer) = session.timer {
+            self.timers.cancel(timer);
+        }
+        if matches!(session.phase, Phase::Queued | Phase::Launching(_))
+            && let Some(service) = self.services.get_mut(session.service)
+        {
+            service.in_flight = service.in_flight.saturating_sub(1);
+        }
+        let was_full = self.admission.is_full();
+        self.admission.release(session.service, session.source);
+        self.touched.push(session.service);
+        self.all_touched |= was_full;
+        let gone = self.services.get(session.service).is_some_and(|service| service.plan.is_none());
+        if gone && self.admission.sessions(session.service) == 0 {
+            self.services.remove(session.service);
+        }
+    }
+
+    /// A session has had its time.
+    pub(super) fn session_timeout(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.table.get_mut(key) {
+            session.timer = None;
+        }
+        self.end_session(key, "timeout");
+    }
+
+    /// Asks a session's program to end, and sets the time after which it is killed.
+    pub(super) fn end_session(&mut self, key: SessionKey, cause: &'static str) {
+        let now = self.now;
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        session.cause.get_or_insert(cause);
+        let Timeouts { kill_after, .. } = session.settings.timeouts;
+        if let Some(timer) = session.timer.take() {
+            self.timers.cancel(timer);
+        }
+        if session.pid != 0 && session.ended.is_none() {
+            process::signal_child(session.pid, Signal::SIGTERM);
+        }
+        session.timer = Some(self.timers.set(now + kill_after, Due::SessionKill(key)));
+    }
+
+    /// The program did not heed TERM.
+    pub(super) fn kill_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        session.timer = None;
+        if session.pid != 0 && session.ended.is_none() {
+            process::signal_child(session.pid, Signal::SIGKILL);
+        } else if session.pid == 0 {
+            self.abandon_session(key, Reason::Shutdown);
+        }
+    }
+
+    /// The name under which a session is spoken of.
+    pub(super) fn service_name_of(&self, key: SessionKey) -> String {
+        self.sessions.table.get(key).map_or_else(|| "a service".to_owned(), |s| s.settings.name.to_string())
+    }
+
+    fn log_start(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.table.get(key) else { return };
+        if !session.settings.log.success {
+            return;
+        }
+        let (session_id, client, local, pid) = (session.id, session.client, session.local, session.pid);
+        let event = Event::Start { session: session_id, client, local, pid };
+        let settings = Rc::clone(&session.settings);
+        self.log_session(&settings, event);
+    }
+
+    fn log_end(&mut self, key: SessionKey, ended: Ended) {
+        let Some(session) = self.sessions.table.get(key) else { return };
+        if !session.settings.log.success {
+            return;
+        }
+        let event = Event::End {
+            session: session.id,
+            client: session.client,
+            pid: session.pid,
+            status: match ended.status {
+                Status::Code(code) => ExitStatus::Code(code),
+                Status::Signal(signal) => ExitStatus::Signal(signal),
+            },
+            duration: self.now.saturating_duration_since(session.since),
+            cpu: ended.cpu,
+            cause: session.cause,
+        };
+        let settings = Rc::clone(&session.settings);
+        self.log_session(&settings, event);
+    }
+
+    /// A client can make a program that is missing fail again and again: only the first failure of its kind in
+    /// a minute has a line of its own, the others are refusals.
+    fn log_launch_failed(&mut self, key: SessionKey, step: Option<Step>, errno: i32) {
+        let Some(session) = self.sessions.table.get(key) else { return };
+        let (id, client, source) = (session.id, session.client, session.source);
+        let key_of_service = session.service;
+        let settings = Rc::clone(&session.settings);
+        let now = self.now;
+        if let Some(service) = self.services.get_mut(key_of_service) {
+            service.launch_failed += 1;
+            service.count_refusal(Reason::Launch);
+            let failure = (step, errno);
+            let again =
+                service.last_failure.is_some_and(|(at, which)| which == failure && now < at + A_MINUTE);
+            if again {
+                return self.log_refusal(key_of_service, client, source, Reason::Launch);
+            }
+            service.last_failure = Some((now, failure));
+        }
+        let error = process::errno_name(errno);
+        let program = settings.program.path.to_string_lossy();
+        let step = step.map_or("start", Step::words);
+        let event = Event::LaunchFailed { session: id, client, step, error: &error, program: &program };
+        self.log_event(Level::Err, Some(settings.name.as_str()), event);
+    }
+}

@@ -1,0 +1,173 @@
+//! Loading: a loader is asked for a configuration, and what it answers is put in force or refused.
+//!
+//! One load at a time. Whatever asks meanwhile, once or a thousand times, is served by one more load that begins
+//! when this one is over, so that what was written before the last signal is what is in force at the end.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use crate::config::diagnostic::Complaint;
+use crate::config::settings::Level;
+use crate::protocol::control::{Answer, Refusal, Reply};
+use crate::protocol::load::{Loaded, Request};
+use crate::service::record::Event;
+use crate::sys::channel::{Channel, Received};
+use crate::sys::memory::{SealedMap, sealed};
+
+use super::Supervisor;
+use super::control::ClientId;
+use super::roles::RoleKind;
+use super::timers::{Due, TimerId};
+
+/// How long a load may take: the user database may be a server that does not answer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Errors of a refused load that have a line of their own in the log.
+const LOGGED_ERRORS: usize = 10;
+
+/// The load that is under way, and who waits for the one after it.
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    current: Option<Load>,
+    next: Option<Vec<ClientId>>,
+}
+
+#[derive(Debug)]
+struct Load {
+    channel: Channel,
+    timer: TimerId,
+    waiting: Vec<ClientId>,
+}
+
+impl Loads {
+    pub(super) fn interest(&self) -> Option<BorrowedFd<'_>> {
+        self.current.as_ref().map(|load| load.channel.as_fd())
+    }
+}
+
+impl Supervisor {
+    /// Loads the configuration, now or after the load that is under way.
+    pub(super) fn request_load(&mut self, client: Option<ClientId>) {
+        if self.load.current.is_some() {
+            self.load.next.get_or_insert_default().extend(client);
+        } else {
+            self.start_load(client.into_iter().collect());
+        }
+    }
+
+    fn start_load(&mut self, waiting: Vec<ClientId>) {
+        self.notify_reloading();
+        match self.ask_loader() {
+            Ok(channel) => {
+                let timer = self.timers.set(self.now + DEADLINE, Due::LoaderTimeout);
+                self.load.current = Some(Load { channel, timer, waiting });
+            }
+            Err(error) => {
+                self.refuse_load(own(format!("the configuration can't be loaded: {error}")), waiting);
+            }
+        }
+    }
+
+    fn ask_loader(&mut self) -> std::io::Result<Channel> {
+        let request = Request {
+            path: self.options.config.clone(),
+            situation: self.options.situation.clone(),
+            nofile: self.nofile,
+        };
+        let text = sealed("superd-load", &serde_json::to_vec(&request)?)?;
+        let channel = self.start_role(RoleKind::Loader)?;
+        channel.send(b"load", &[text.as_fd()])?;
+        Ok(channel)
+    }
+
+    /// The loader has answered, or is gone.
+    pub(super) fn on_loader(&mut self) {
+        let Some(load) = &self.load.current else { return };
+        let mut packet = [0; 64];
+        let answer = match load.channel.receive(&mut packet) {
+            Ok(Received::Empty) => return,
+            Ok(Received::Packet { fds, .. }) => Some(fds),
+            Ok(Received::Closed) | Err(_) => None,
+        };
+        let Some(load) = self.load.current.take() else { return };
+        self.timers.cancel(load.timer);
+        match answer {
+            Some(fds) => self.on_answer(fds, load.waiting),
+            None => self.refuse_load(own("the loader ended without an answer"), load.waiting),
+        }
+        self.load_next();
+    }
+
+    /// The loader hangs: in the user database, or on a disk. It is killed; everything stays as it is.
+    pub(super) fn loader_timeout(&mut self) {
+        let Some(load) = self.load.current.take() else { return };
+        self.kill_role(RoleKind::Loader);
+        let seconds = DEADLINE.as_secs();
+        let error =
+            format!("no answer within {seconds} s: a user database, a disk or a file does not answer");
+        self.refuse_load(own(error), load.waiting);
+        self.load_next();
+    }
+
+    fn load_next(&mut self) {
+        if let Some(waiting) = self.load.next.take() {
+            self.start_load(waiting);
+        }
+    }
+
+    fn on_answer(&mut self, fds: Vec<OwnedFd>, waiting: Vec<ClientId>) {
+        let mut fds = fds.into_iter();
+        let loaded = fds.next().and_then(|fd| Loaded::decode(&SealedMap::open(fd.as_fd()).ok()?).ok());
+        let Some(loaded) = loaded else {
+            return self.refuse_load(own("the loader's answer is malformed"), waiting);
+        };
+        let (Some(config), Some(plans)) = (fds.next(), fds.next()) else {
+            return self.refuse_load(loaded.errors, waiting);
+        };
+        match self.prepare(&config, plans) {
+            Ok(prepared) => {
+                let mut report = self.commit(prepared);
+                let lines = loaded.warnings.iter().map(|w| &w.line).chain(&report.warnings).cloned();
+                for line in lines.collect::<Vec<_>>() {
+                    self.note(Level::Warning, &line);
+                }
+                report.warnings.splice(0..0, loaded.warnings.into_iter().map(|warning| warning.text));
+                self.notify_ready();
+                self.reply_to(&waiting, &Reply::Done(Box::new(Answer::Reload(report))));
+            }
+            Err(errors) => self.refuse_load(errors.into_iter().flat_map(own).collect(), waiting),
+        }
+    }
+
+    /// Nothing changes. The admin is told; at the start, so is whoever started superd.
+    fn refuse_load(&mut self, errors: Vec<Complaint>, waiting: Vec<ClientId>) {
+        if self.generation == 0 {
+            let texts: Vec<String> = errors.into_iter().map(|error| error.text).collect();
+            self.start_errors = Some(texts.join("\n\n"));
+            return self.end_at_once();
+        }
+        for error in errors.iter().take(LOGGED_ERRORS) {
+            self.note(Level::Err, &error.line);
+        }
+        let first = errors.first().map_or("", |error| error.line.as_str());
+        let event = Event::ReloadRefused { error: first, errors: errors.len() };
+        self.log_event(Level::Err, None, event);
+        self.notify_ready();
+        let errors = errors.into_iter().map(|error| error.text).collect();
+        self.reply_to(&waiting, &Reply::Refused(Refusal { errors }));
+    }
+
+    fn reply_to(&mut self, clients: &[ClientId], reply: &Reply) {
+        if let Some(control) = &mut self.control {
+            for client in clients {
+                control.reply(*client, reply, self.now);
+            }
+        }
+    }
+}
+
+/// An error of superd's own, which is the same in one line and in several.
+fn own(error: impl Into<String>) -> Vec<Complaint> {
+    let line = error.into();
+    vec![Complaint { text: line.clone(), line }]
+}

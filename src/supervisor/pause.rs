@@ -1,0 +1,110 @@
+//! When accepting has to wait: resources that are out, limits that are reached, and what is said of it.
+
+use std::time::{Duration, Instant};
+
+use crate::config::settings::Level;
+use crate::service::admission::ServiceKey;
+use crate::service::backoff::Backoff;
+use crate::sys::process;
+
+use super::Supervisor;
+use super::timers::Due;
+
+/// A service that was paused is said to be resumed once it was not for so long: a limit that is reached a
+/// thousand times a second is two lines, not two thousand.
+const CALM: Duration = Duration::from_secs(5);
+
+/// Descriptors, memory or processes are out: nothing is accepted or launched for a while.
+#[derive(Debug)]
+pub(super) struct Exhaustion {
+    pub(super) errno: i32,
+    pub(super) until: Instant,
+}
+
+/// The waits of one spell of exhaustion, which ends with the first success.
+#[derive(Debug)]
+pub(super) struct Spell {
+    backoff: Backoff,
+    pub(super) errno: i32,
+}
+
+impl Supervisor {
+    /// accept, clone or ppoll has said that something is out. Said once a spell.
+    pub(super) fn resources_are_out(&mut self, errno: i32) {
+        if self.exhaustion.is_some() {
+            return;
+        }
+        if self.spell.is_none() {
+            let backoff = Backoff::delayed(Duration::from_millis(100), Duration::from_secs(1));
+            self.spell = Some(Spell { backoff, errno });
+            self.log_state(None, "paused", Some(&process::errno_name(errno)), Level::Err);
+        }
+        let wait = self.spell.as_mut().map_or(Duration::from_secs(1), |spell| spell.backoff.wait());
+        let until = self.now + wait;
+        self.exhaustion = Some(Exhaustion { errno, until });
+        self.timers.set(until, Due::AcceptAgain);
+        self.launches.hold(true);
+        // Room for an admin on the control socket.
+        self.reserve = None;
+    }
+
+    /// The wait is over: try again.
+    pub(super) fn accept_again(&mut self) {
+        self.exhaustion = None;
+        self.launches.hold(false);
+        self.send_launches();
+        self.watch_all();
+    }
+
+    /// Something has worked: a spell is over.
+    pub(super) fn resources_are_back(&mut self) {
+        if self.spell.take().is_some() {
+            self.log_state(None, "resumed", None, Level::Notice);
+            self.reserve = crate::sys::fd::open_null().ok();
+        }
+    }
+
+    /// Says that a service is paused by its limit, once, and that it is resumed, when it has been for a while.
+    pub(super) fn say_paused_or_resumed(&mut self, key: ServiceKey) {
+        let full = self.full(key);
+        let Some(service) = self.services.get_mut(key) else { return };
+        match (full, service.said_paused) {
+            (Some(reason), None) => {
+                service.said_paused = Some(reason);
+                self.log_state(Some(key), "paused", Some(reason.word()), Level::Notice);
+            }
+            (Some(_), Some(_)) => {
+                if let Some(timer) = service.say_resumed.take() {
+                    self.timers.cancel(timer);
+                }
+            }
+            (None, Some(_)) if service.say_resumed.is_none() => {
+                service.say_resumed = Some(self.timers.set(self.now + CALM, Due::SayResumed(key)));
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// The service has not been full for a while.
+    pub(super) fn say_resumed(&mut self, key: ServiceKey) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        service.say_resumed = None;
+        service.said_paused = None;
+        self.log_state(Some(key), "resumed", None, Level::Notice);
+    }
+
+    /// The launcher is gone: nothing is accepted until it is back.
+    pub(super) fn launcher_is_lost(&mut self) {
+        self.log_state(None, "degraded", Some("launcher"), Level::Err);
+        self.watch_all();
+    }
+
+    /// The launcher is there, again or for the first time.
+    pub(super) fn launcher_is_back(&mut self) {
+        if self.launcher_was_lost {
+            self.log_state(None, "online", Some("launcher"), Level::Notice);
+        }
+        self.launcher_was_lost = true;
+        self.watch_all();
+    }
+}

@@ -1,0 +1,287 @@
+//! Preparing a configuration: everything about it that may fail, done beside what runs.
+//!
+//! New sockets are opened, changed options are set. If anything is refused, all of it is taken back, and the
+//! running configuration is what it was.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use crate::config::settings::{self, Service, SocketOptions};
+use crate::config::wire;
+use crate::model::endpoint::Endpoint;
+use crate::model::name::ServiceName;
+use crate::model::place::Place;
+use crate::service::reload::{Bound, ServicePlan, Wanted, plan_services, plan_sockets};
+use crate::sys::memory::SealedMap;
+use crate::sys::overlap::allow_overlap;
+
+use super::Supervisor;
+use super::bind::{BindError, open_beside, open_listener};
+use super::control::ControlServer;
+use super::listeners::ListenerKey;
+use super::options::{self, Change};
+use super::pidfile::PidFile;
+
+/// A configuration that only has to be put in force.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) daemon: settings::Daemon,
+    pub(super) log: settings::Log,
+    pub(super) services: Vec<NewService>,
+    pub(super) changes: ServicePlan,
+    /// Of every enabled service's endpoints, in their order.
+    pub(super) sockets: Vec<NewSocket>,
+    pub(super) close: Vec<ListenerKey>,
+    pub(super) plans: OwnedFd,
+    pub(super) first: Option<First>,
+}
+
+/// What superd takes once, at its start.
+#[derive(Debug)]
+pub(super) struct First {
+    pub(super) pid_file: PidFile,
+    pub(super) control: ControlServer,
+}
+
+/// A service of the new configuration.
+#[derive(Debug)]
+pub(super) struct NewService {
+    pub(super) settings: Rc<Service>,
+    pub(super) place: Place,
+    pub(super) digest: u64,
+    pub(super) plan: u32,
+}
+
+/// Where a socket of the new configuration comes from.
+#[derive(Debug)]
+pub(super) struct NewSocket {
+    /// Its place in [`Prepared::services`].
+    pub(super) service: usize,
+    pub(super) endpoint: Endpoint,
+    pub(super) origin: Origin,
+}
+
+/// See [`NewSocket`].
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// It is there.
+    Kept(ListenerKey),
+    /// It was opened, beside the listeners that it overlaps; those go away.
+    Opened(OwnedFd, Vec<ListenerKey>),
+    /// Its address or interface is not there.
+    Absent(i32),
+    /// The IPv6 half of a dual endpoint, on a machine without IPv6.
+    LeftOut,
+}
+
+/// What to take back if the preparation fails.
+#[derive(Debug, Default)]
+struct Undo {
+    /// Options that were set, as (listener, new, old).
+    options: Vec<(ListenerKey, SocketOptions, SocketOptions)>,
+    /// Listeners that were made to allow another one beside.
+    overlaps: Vec<ListenerKey>,
+}
+
+impl Supervisor {
+    /// Prepares the configuration that a loader has sent. The errors are for the admin, one text each.
+    pub(super) fn prepare(&mut self, config: &OwnedFd, plans: OwnedFd) -> Result<Prepared, Vec<String>> {
+        let broken = |what: &str| vec![format!("the loader's configuration is malformed: {what}")];
+        let map = SealedMap::open(config.as_fd()).map_err(|error| broken(&error.to_string()))?;
+        let reader = wire::Reader::new(&map).map_err(|error| broken(&error.to_string()))?;
+        let services = self.decode_services(&reader).map_err(|error| broken(&error.to_string()))?;
+        let first = match self.generation {
+            0 => Some(self.prepare_first(reader.daemon())?),
+            _ => None,
+        };
+        let changes = self.compare(&services);
+        let mut undo = Undo::default();
+        match self.prepare_sockets(&services, &mut undo) {
+            Ok((sockets, close)) => Ok(Prepared {
+                daemon: reader.daemon().clone(),
+                log: reader.log().clone(),
+                services,
+                changes,
+                sockets,
+                close,
+                plans,
+                first,
+            }),
+            Err(errors) => {
+                self.take_back(undo);
+                Err(errors)
+            }
+        }
+    }
+
+    /// The lock that keeps a second superd out, and the control socket.
+    fn prepare_first(&self, daemon: &settings::Daemon) -> Result<First, Vec<String>> {
+        let pid_file = PidFile::acquire(&daemon.pid_file).map_err(|error| vec![error])?;
+        let control = ControlServer::bind(&daemon.control, daemon.control_group)
+            .map_err(|error| vec![format!("control socket {}: {error}", daemon.control.display())])?;
+        Ok(First { pid_file, control })
+    }
+
+    /// Only services that are new or changed are decoded.
+    fn decode_services(&self, reader: &wire::Reader<'_>) -> Result<Vec<NewService>, wire::WireError> {
+        let mut services = Vec::new();
+        for (index, entry) in reader.services().enumerate() {
+            let running = self.services.by_name(entry.name.as_str()).and_then(|key| self.services.get(key));
+            let settings = match running {
+                Some(service) if service.digest == entry.digest => Rc::clone(&service.settings),
+                _ => Rc::new(entry.decode()?),
+            };
+            let plan = u32::try_from(index).unwrap_or(u32::MAX);
+            services.push(NewService { settings, place: entry.place.clone(), digest: entry.digest, plan });
+        }
+        Ok(services)
+    }
+
+    fn compare(&self, services: &[NewService]) -> ServicePlan {
+        let running: Vec<(&ServiceName, u64)> = self
+            .services
+            .iter()
+            .filter(|(_, s)| s.plan.is_some())
+            .map(|(_, s)| (s.name(), s.digest))
+            .collect();
+        let new: Vec<(&ServiceName, u64)> = services.iter().map(|s| (&s.settings.name, s.digest)).collect();
+        plan_services(&running, &new)
+    }
+
+    fn prepare_sockets(
+        &self,
+        services: &[NewService],
+        undo: &mut Undo,
+    ) -> Result<(Vec<NewSocket>, Vec<ListenerKey>), Vec<String>> {
+        let wanted: Vec<(usize, &Endpoint)> = services
+            .iter()
+            .enumerate()
+            .filter(|(_, service)| service.settings.enabled)
+            .flat_map(|(index, service)| service.settings.endpoints.iter().map(move |e| (index, e)))
+            .collect();
+        let plan = {
+            let name = |index: usize| services.get(index).map(|service| &service.settings.name);
+            let list: Vec<Wanted<'_>> = wanted
+                .iter()
+                .filter_map(|&(index, endpoint)| Some(Wanted { service: name(index)?, endpoint }))
+                .collect();
+            plan_sockets(&self.bound(), &list)
+        };
+        let going = self.by_port(&plan.close);
+        let mut sockets = Vec::with_capacity(wanted.len());
+        let mut errors = Vec::new();
+        for (&(index, endpoint), source) in wanted.iter().zip(&plan.source) {
+            let Some(service) = services.get(index) else { continue };
+            let origin = match *source {
+                Some(key) => self.keep_socket(key, &service.settings.socket, undo),
+                None => self.open_socket(endpoint, &service.settings.socket, &going, undo),
+            };
+            match origin {
+                Ok(origin) => sockets.push(NewSocket { service: index, endpoint: endpoint.clone(), origin }),
+                Err(error) => errors.push(format!("service {}: {error}", service.settings.name)),
+            }
+        }
+        if errors.is_empty() { Ok((sockets, plan.close)) } else { Err(errors) }
+    }
+
+    fn bound(&self) -> Vec<Bound<'_, ListenerKey>> {
+        let bound = |(key, listener)| {
+            let listener: &super::listeners::Listener = listener;
+            let service = self.services.get(listener.service)?.name();
+            (!listener.retired).then_some(Bound { key, service, endpoint: &listener.endpoint })
+        };
+        self.listeners.iter().filter_map(bound).collect()
+    }
+
+    /// The listeners that go away, and those that are about to since an earlier reload, by their ports.
+    fn by_port(&self, close: &[ListenerKey]) -> HashMap<u16, Vec<ListenerKey>> {
+        let retired = self.listeners.iter().filter(|(_, listener)| listener.retired).map(|(key, _)| key);
+        let mut map: HashMap<u16, Vec<ListenerKey>> = HashMap::new();
+        for key in close.iter().copied().chain(retired) {
+            if let Some(listener) = self.listeners.get(key) {
+                map.entry(listener.endpoint.port).or_default().push(key);
+            }
+        }
+        map
+    }
+
+    /// A socket that stays: its options are changed where it is, or it is opened anew beside itself.
+    fn keep_socket(&self, key: ListenerKey, new: &SocketOptions, undo: &mut Undo) -> Result<Origin, String> {
+        let kept = Ok(Origin::Kept(key));
+        let Some(listener) = self.listeners.get(key) else { return kept };
+        let Some(old) = self.services.get(listener.service).map(|service| &service.settings.socket) else {
+            return kept;
+        };
+        match options::change(old, new) {
+            Change::Nothing => kept,
+            Change::Apply => {
+                undo.options.push((key, new.clone(), old.clone()));
+                let v6 = listener.endpoint.ip.is_ipv6();
+                options::reapply(listener.fd.as_fd(), v6, old, new)
+                    .map_err(|error| format!("{}: {error}", listener.endpoint))?;
+                kept
+            }
+            Change::Reopen(_) => {
+                let endpoint = listener.endpoint.clone();
+                self.open_over(&endpoint, new, vec![key], undo).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn open_socket(
+        &self,
+        endpoint: &Endpoint,
+        options: &SocketOptions,
+        going: &HashMap<u16, Vec<ListenerKey>>,
+        undo: &mut Undo,
+    ) -> Result<Origin, String> {
+        let overlaps = |key: &ListenerKey| {
+            self.listeners.get(*key).is_some_and(|listener| listener.endpoint.overlaps(endpoint))
+        };
+        let over: Vec<ListenerKey> =
+            going.get(&endpoint.port).into_iter().flatten().copied().filter(overlaps).collect();
+        match self.open_over(endpoint, options, over, undo) {
+            Err(error) if error.is_absence() => Ok(Origin::Absent(error.errno as i32)),
+            Err(error) if error.is_unknown_family() && endpoint.optional => Ok(Origin::LeftOut),
+            other => other.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Opens a socket beside those that are in its way. With `SO_REUSEPORT` set late on the old ones, the new
+    /// one can be bound before they close.
+    fn open_over(
+        &self,
+        endpoint: &Endpoint,
+        options: &SocketOptions,
+        over: Vec<ListenerKey>,
+        undo: &mut Undo,
+    ) -> Result<Origin, BindError> {
+        for &key in &over {
+            if let Some(fd) = self.listeners.fd(key)
+                && allow_overlap(fd, true).is_ok()
+            {
+                undo.overlaps.push(key);
+            }
+        }
+        let fd =
+            if over.is_empty() { open_listener(endpoint, options) } else { open_beside(endpoint, options) }?;
+        Ok(Origin::Opened(fd, over))
+    }
+
+    fn take_back(&self, undo: Undo) {
+        for (key, new, old) in undo.options {
+            if let Some(listener) = self.listeners.get(key) {
+                // It had these options before; what the kernel refuses now, `superctl socket` shows.
+                let _ = options::reapply(listener.fd.as_fd(), listener.endpoint.ip.is_ipv6(), &new, &old);
+            }
+        }
+        for key in undo.overlaps {
+            let wants = self.listeners.get(key).and_then(|l| self.services.get(l.service));
+            let shared = wants.is_some_and(|service| service.settings.socket.reuse_port == Some(true));
+            if let Some(fd) = self.listeners.fd(key).filter(|_| !shared) {
+                let _ = allow_overlap(fd, false);
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The sessions: connections that are being served, from their admission to the last word about them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::config::settings;
+use crate::model::address::Source;
+use crate::model::session::SessionId;
+use crate::service::admission::ServiceKey;
+use crate::sys::process::Ended;
+
+use super::slab::Slab;
+use super::timers::TimerId;
+
+/// A session, as long as it lives.
+pub(super) type SessionKey = usize;
+
+/// One connection that is being served.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) service: ServiceKey,
+    /// The settings that it began with; a reload does not change them.
+    pub(super) settings: Rc<settings::Service>,
+    pub(super) client: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) source: Source,
+    /// superd's copy, until the child exists.
+    pub(super) connection: Option<OwnedFd>,
+    /// The pipe that becomes the program's standard error, until the child exists.
+    pub(super) stderr: Option<OwnedFd>,
+    pub(super) phase: Phase,
+    /// When its launch was asked for, then when its program began.
+    pub(super) since: Instant,
+    /// Its process; 0 while there is none.
+    pub(super) pid: i32,
+    /// How the process ended. A launch's own report may come after it.
+    pub(super) ended: Option<Ended>,
+    /// Its next deadline: timeout, or KILL.
+    pub(super) timer: Option<TimerId>,
+    /// Why superd ended it.
+    pub(super) cause: Option<&'static str>,
+}
+
+/// How far a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waits for a slot or for the launcher.
+    Queued,
+    /// The launcher has it, in this slot.
+    Launching(u16),
+    /// Its program runs.
+    Running,
+    /// It could not be launched; its process, if there was one, is still to be reaped.
+    Failed,
+}
+
+/// Whose process a pid is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProcessOwner {
+    Session(SessionKey),
+    Role(super::roles::RoleKind),
+    Launcher,
+}
+
+/// All sessions, and the owners of all processes.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    pub(super) table: Slab<Session>,
+    processes: HashMap<i32, ProcessOwner>,
+}
+
+impl Sessions {
+    pub(super) fn own(&mut self, pid: i32, owner: ProcessOwner) {
+        self.processes.insert(pid, owner);
+    }
+
+    pub(super) fn owner(&self, pid: i32) -> Option<ProcessOwner> {
+        self.processes.get(&pid).copied()
+    }
+
+    pub(super) fn processes_of(&self, owner: ProcessOwner) -> Vec<i32> {
+        self.processes.iter().filter(|(_, o)| **o == owner).map(|(pid, _)| *pid).collect()
+    }
+
+    pub(super) fn disown(&mut self, pid: i32) -> Option<ProcessOwner> {
+        self.processes.remove(&pid)
+    }
+}

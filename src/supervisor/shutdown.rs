@@ -1,0 +1,118 @@
+//! The end of superd: with grace, without, or at once.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::config::settings::Level;
+use crate::service::record::Event;
+use crate::sys::process;
+
+use super::Supervisor;
+use super::sessions::SessionKey;
+use super::timers::{Due, TimerId};
+
+/// How far the end has come.
+#[derive(Debug)]
+pub(super) struct Ending {
+    stage: Stage,
+    timer: Option<TimerId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Sessions may end by themselves.
+    Grace,
+    /// They were sent TERM; each has its own time until KILL.
+    Terminated,
+    /// As pid 1: everybody else was sent TERM.
+    Everybody,
+    /// Nothing is waited for any more.
+    Done,
+}
+
+impl Supervisor {
+    /// Is the loop to end?
+    pub(super) fn is_done(&mut self) -> bool {
+        let Some(ending) = &self.ending else { return false };
+        match ending.stage {
+            Stage::Done => true,
+            Stage::Everybody => false,
+            Stage::Grace | Stage::Terminated if !self.sessions.table.is_empty() => false,
+            Stage::Grace | Stage::Terminated if self.is_init => {
+                self.end_everybody();
+                false
+            }
+            Stage::Grace | Stage::Terminated => true,
+        }
+    }
+
+    /// TERM or INT: nobody is let in any more; a second one takes the grace away.
+    pub(super) fn begin_ending(&mut self) {
+        if self.is_ending() {
+            return self.terminate_sessions();
+        }
+        self.notify_stopping();
+        for key in self.listeners.keys() {
+            self.listeners.close(key);
+        }
+        let grace = self.daemon.as_ref().map_or(Duration::ZERO, |daemon| daemon.shutdown_grace);
+        let timer = self.timers.set(self.now + grace, Due::Shutdown);
+        self.ending = Some(Ending { stage: Stage::Grace, timer: Some(timer) });
+        let sessions = self.sessions.table.len();
+        if sessions > 0 {
+            let text = format!("ending: {sessions} sessions have {} s", grace.as_secs());
+            self.note(Level::Notice, &text);
+        }
+    }
+
+    /// The time of a stage is over.
+    pub(super) fn continue_ending(&mut self) {
+        match self.ending.as_ref().map(|ending| ending.stage) {
+            Some(Stage::Grace) => self.terminate_sessions(),
+            Some(Stage::Everybody) => {
+                process::signal_everybody(Signal::SIGKILL);
+                self.set_stage(Stage::Done, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn terminate_sessions(&mut self) {
+        if self.ending.as_ref().is_some_and(|ending| ending.stage != Stage::Grace) {
+            return;
+        }
+        self.set_stage(Stage::Terminated, None);
+        let keys: Vec<SessionKey> = self.sessions.table.keys();
+        for key in keys {
+            self.end_session(key, "shutdown");
+        }
+    }
+
+    /// pid 1 is the last: what is left in its name space gets TERM, a grace, and KILL from the kernel.
+    fn end_everybody(&mut self) {
+        process::signal_everybody(Signal::SIGTERM);
+        self.set_stage(Stage::Everybody, Some(Duration::from_secs(1)));
+    }
+
+    /// QUIT: superd ends, launched programs live on.
+    pub(super) fn end_at_once(&mut self) {
+        self.set_stage(Stage::Done, None);
+    }
+
+    fn set_stage(&mut self, stage: Stage, wait: Option<Duration>) {
+        if let Some(timer) = self.ending.as_mut().and_then(|ending| ending.timer.take()) {
+            self.timers.cancel(timer);
+        }
+        let timer = wait.map(|wait| self.timers.set(self.now + wait, Due::Shutdown));
+        self.ending = Some(Ending { stage, timer });
+    }
+
+    /// The last words.
+    pub(super) fn say_goodbye(&mut self) {
+        self.write_all_refusals();
+        let sessions = self.sessions.table.len();
+        self.log_event(Level::Notice, None, Event::Stop { sessions });
+        self.log.flush();
+    }
+}

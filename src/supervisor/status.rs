@@ -1,0 +1,124 @@
+//! The state of everything, for `superctl status` and `state.json`.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::protocol::control::{ListenerStatus, ServiceStatus, Status};
+use crate::service::admission::ServiceKey;
+use crate::service::reason::Reason;
+use crate::sys::{fd, process, socket};
+
+use super::Supervisor;
+use super::listeners::Listener;
+use super::options;
+use super::services::Service;
+
+impl Supervisor {
+    /// The whole state.
+    pub(super) fn status(&self) -> Status {
+        let mut services: Vec<ServiceStatus> =
+            self.services.iter().map(|(key, service)| self.service_status(key, service)).collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::own_pid(),
+            generation: self.generation,
+            uptime: self.now.saturating_duration_since(self.started).as_secs(),
+            fds: fd::count_open(),
+            services,
+            sessions: self.admission.total(),
+            workers: 0,
+            launches: u32::try_from(self.launches.count()).unwrap_or(u32::MAX),
+            strangers: self.strangers,
+            dropped_log_lines: self.log.dropped(),
+        }
+    }
+
+    /// The listeners of one service, with their options; none if there is no such service.
+    pub(super) fn socket_status(&self, name: &str) -> Option<Vec<ListenerStatus>> {
+        let service = self.services.get(self.services.by_name(name)?)?;
+        let full = |listener: &Listener| {
+            let fd = listener.fd.as_fd();
+            ListenerStatus {
+                options: options::read_back(fd, listener.endpoint.ip.is_ipv6()),
+                queue: options::queue(fd),
+                ..bound_status(listener)
+            }
+        };
+        let bound = service.listeners.iter().filter_map(|&key| self.listeners.get(key)).map(full);
+        Some(bound.chain(absent_status(service)).collect())
+    }
+
+    fn service_status(&self, key: ServiceKey, service: &Service) -> ServiceStatus {
+        let (state, reason, retry) = self.state_of(key, service);
+        let bound = service.listeners.iter().filter_map(|&key| self.listeners.get(key)).map(bound_status);
+        let refused: BTreeMap<String, u64> = Reason::ALL
+            .iter()
+            .zip(service.refused)
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| (reason.word().to_owned(), count))
+            .collect();
+        ServiceStatus {
+            name: service.name().to_string(),
+            state: state.to_owned(),
+            reason,
+            retry_in: retry.map(|wait| wait.as_secs_f64()),
+            listeners: bound.chain(absent_status(service)).collect(),
+            sessions: self.admission.sessions(key),
+            started: service.started,
+            launch_failed: service.launch_failed,
+            refused,
+        }
+    }
+
+    /// The state, its reason, and the time to the next try. What concerns all services comes first.
+    fn state_of(
+        &self,
+        key: ServiceKey,
+        service: &Service,
+    ) -> (&'static str, Option<String>, Option<Duration>) {
+        if service.plan.is_none() || self.is_ending() {
+            return ("draining", None, None);
+        }
+        if !service.settings.enabled {
+            return ("disabled", None, None);
+        }
+        if !self.launches.is_up() {
+            return ("degraded", Some("launcher".to_owned()), None);
+        }
+        if let Some(absent) = service.absent.first() {
+            let reason = format!("{} {}", process::errno_name(absent.errno), absent.endpoint);
+            let retry = absent.retry_at.map(|at| at.saturating_duration_since(self.now));
+            return ("degraded", Some(reason), retry);
+        }
+        if let Some(exhaustion) = &self.exhaustion {
+            let retry = exhaustion.until.saturating_duration_since(self.now);
+            return ("paused", Some(process::errno_name(exhaustion.errno)), Some(retry));
+        }
+        match self.full(key) {
+            Some(reason) => ("paused", Some(reason.word().to_owned()), None),
+            None => ("online", None, None),
+        }
+    }
+}
+
+fn bound_status(listener: &Listener) -> ListenerStatus {
+    ListenerStatus {
+        endpoint: listener.endpoint.to_string(),
+        bound: socket::local_address(listener.fd.as_fd()).map(|address| address.to_string()),
+        error: None,
+        options: BTreeMap::new(),
+        queue: None,
+    }
+}
+
+fn absent_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_ {
+    service.absent.iter().map(|absent| ListenerStatus {
+        endpoint: absent.endpoint.to_string(),
+        bound: None,
+        error: Some(process::errno_name(absent.errno)),
+        options: BTreeMap::new(),
+        queue: None,
+    })
+}

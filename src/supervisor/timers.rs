@@ -1,0 +1,89 @@
+//! Deadlines: what is to happen when, with cancelling, so that the table holds what is really awaited.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::service::admission::ServiceKey;
+
+use super::sessions::SessionKey;
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A session has had its time: TERM.
+    SessionTimeout(SessionKey),
+    /// A session did not heed TERM: KILL.
+    SessionKill(SessionKey),
+    /// A degraded service tries again to bind what is missing.
+    BindAgain(ServiceKey),
+    /// A service has long enough not been full to say so.
+    SayResumed(ServiceKey),
+    /// The launcher is started again.
+    StartLauncher,
+    /// The loader has had its time.
+    LoaderTimeout,
+    /// Accepting is tried again after resources were exhausted.
+    AcceptAgain,
+    /// A listener that goes away has been open long enough for handshakes that were under way.
+    CloseRetired(usize),
+    /// The log file gets another writer.
+    AttachWriter,
+    /// The next stage of the shutdown.
+    Shutdown,
+}
+
+/// A deadline that can be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TimerId(Instant, u64);
+
+/// All deadlines.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    queue: BTreeMap<TimerId, Due>,
+    serial: u64,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, at: Instant, due: Due) -> TimerId {
+        self.serial += 1;
+        let id = TimerId(at, self.serial);
+        self.queue.insert(id, due);
+        id
+    }
+
+    pub(super) fn cancel(&mut self, id: TimerId) {
+        self.queue.remove(&id);
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.queue.first_key_value().map(|(id, _)| id.0)
+    }
+
+    /// Takes one deadline that is over.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        let first = self.queue.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn deadlines_come_in_order_and_can_be_cancelled() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut timers = Timers::default();
+        timers.set(at(2), Due::LoaderTimeout);
+        let cancelled = timers.set(at(1), Due::StartLauncher);
+        timers.set(at(1), Due::AcceptAgain);
+        timers.cancel(cancelled);
+        assert_eq!(timers.next(), Some(at(1)));
+        assert_eq!(timers.take_due(start), None);
+        assert_eq!(timers.take_due(at(5)), Some(Due::AcceptAgain));
+        assert_eq!(timers.take_due(at(5)), Some(Due::LoaderTimeout));
+        assert_eq!((timers.take_due(at(5)), timers.next()), (None, None));
+    }
+}

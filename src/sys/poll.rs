@@ -1,0 +1,135 @@
+//! Waiting: ppoll(2) over an array, and an epoll set for arrays that would be too long.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::SigSet;
+
+/// What to wait for this turn, as the kernel wants it. An index is a place in the array.
+#[derive(Debug, Default)]
+pub struct PollSet {
+    fds: Vec<libc::pollfd>,
+}
+
+/// What a wait ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// So many descriptors are ready.
+    Ready(usize),
+    /// A signal came.
+    Signal,
+    /// The time is over.
+    Timeout,
+}
+
+/// What is ready on a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// There is something to read or to accept, or the other side is gone.
+    pub read: bool,
+    /// There is room to write.
+    pub write: bool,
+    /// `POLLERR`, `POLLHUP` or `POLLNVAL`.
+    pub broken: bool,
+}
+
+impl PollSet {
+    /// Forgets all descriptors.
+    pub fn clear(&mut self) {
+        self.fds.clear();
+    }
+
+    /// Adds a descriptor; its index is what [`PollSet::ready`] takes. The descriptor must stay open until the
+    /// next wait is over: the owner rebuilds the set each turn.
+    pub fn push(&mut self, fd: BorrowedFd<'_>, read: bool, write: bool) -> usize {
+        let events = if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 };
+        self.fds.push(libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 });
+        self.fds.len() - 1
+    }
+
+    /// Waits with `mask` as the signal mask, so that a signal that is blocked otherwise comes here and only
+    /// here. `None` waits for ever. An error is ppoll's own (ENOMEM, EINVAL): nothing is ready then.
+    pub fn wait(&mut self, timeout: Option<Duration>, mask: &SigSet) -> io::Result<Woken> {
+        let time = timeout.map(|t| libc::timespec {
+            tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(t.subsec_nanos()),
+        });
+        let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        for slot in &mut self.fds {
+            slot.revents = 0;
+        }
+        // SAFETY: the array is valid for its length, `time` and `mask` outlive the call.
+        let n = unsafe {
+            libc::ppoll(self.fds.as_mut_ptr(), self.fds.len() as libc::nfds_t, time, mask.as_ref())
+        };
+        match Errno::result(n) {
+            Ok(0) => Ok(Woken::Timeout),
+            Ok(n) => Ok(Woken::Ready(usize::try_from(n).unwrap_or(0))),
+            Err(Errno::EINTR) => Ok(Woken::Signal),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is ready at `index` after a wait.
+    pub fn ready(&self, index: usize) -> Readiness {
+        let revents = self.fds.get(index).map_or(0, |slot| slot.revents);
+        Readiness {
+            read: revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0,
+            write: revents & (libc::POLLOUT | libc::POLLERR) != 0,
+            broken: revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0,
+        }
+    }
+}
+
+/// A set of descriptors that the kernel keeps. Its own descriptor is readable while one of them is.
+#[derive(Debug)]
+pub struct EpollSet {
+    set: Epoll,
+    events: Vec<EpollEvent>,
+}
+
+impl EpollSet {
+    /// An empty set, close-on-exec.
+    pub fn new() -> io::Result<Self> {
+        let set = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Self { set, events: vec![EpollEvent::empty(); 64] })
+    }
+
+    /// Begins to watch `fd` for reading; events carry `key`.
+    pub fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        Ok(self.set.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
+    }
+
+    /// Ends to watch `fd`.
+    pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(self.set.delete(fd)?)
+    }
+
+    /// The keys that are ready now, at most 64 at a time, without waiting.
+    pub fn ready(&mut self, into: &mut Vec<(u64, bool)>) -> io::Result<()> {
+        let n = match self.set.wait(&mut self.events, EpollTimeout::ZERO) {
+            Err(Errno::EINTR) => 0,
+            other => other?,
+        };
+        let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
+        into.extend(
+            self.events.iter().take(n).map(|event| (event.data(), event.events().intersects(broken))),
+        );
+        Ok(())
+    }
+}
+
+impl AsFd for EpollSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.0.as_fd()
+    }
+}
+
+impl AsRawFd for EpollSet {
+    fn as_raw_fd(&self) -> RawFd {
+        self.set.0.as_raw_fd()
+    }
+}

@@ -1,0 +1,125 @@
+//! Sockets: accepting and the little that is done to accepted ones.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown};
+
+use crate::model::address::canonical;
+
+/// What accept4(2) said.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection, blocking and close-on-exec, and its client.
+    Connection(OwnedFd, SocketAddr),
+    /// Nobody waits.
+    Empty,
+    /// This one is gone before it was taken; there may be more.
+    Aborted,
+    /// No descriptor or no memory for it, here or in the whole system: EMFILE, ENFILE, ENOBUFS, ENOMEM.
+    Exhausted(i32),
+    /// The listener is broken.
+    Broken(i32),
+}
+
+/// Takes one connection from a listener that does not block.
+///
+/// accept(2): errors that are the network's, not the listener's, are handed to the caller of accept and mean
+/// that one connection is gone.
+pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
+    // SAFETY: all-zero bytes are a valid sockaddr_storage.
+    let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: the address is valid for writes of `length` bytes; the listener is open.
+    let fd = unsafe {
+        libc::accept4(listener.as_raw_fd(), (&raw mut address).cast(), &raw mut length, libc::SOCK_CLOEXEC)
+    };
+    match Errno::result(fd) {
+        Ok(fd) => {
+            // SAFETY: the kernel has just made this descriptor for this call.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            match address_of(&address) {
+                Some(client) => Accepted::Connection(fd, canonical(client)),
+                None => Accepted::Aborted,
+            }
+        }
+        Err(Errno::EAGAIN) => Accepted::Empty,
+        Err(error @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
+            Accepted::Exhausted(error as i32)
+        }
+        Err(error @ (Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EFAULT)) => {
+            Accepted::Broken(error as i32)
+        }
+        Err(_) => Accepted::Aborted,
+    }
+}
+
+fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that these bytes are a sockaddr_in, which is smaller and no more
+            // strictly aligned than the storage.
+            let raw = unsafe { &*std::ptr::from_ref(storage).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from_bits(u32::from_be(raw.sin_addr.s_addr));
+            Some(SocketAddr::new(IpAddr::V4(ip), u16::from_be(raw.sin_port)))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, for a sockaddr_in6.
+            let raw = unsafe { &*std::ptr::from_ref(storage).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            let port = u16::from_be(raw.sin6_port);
+            Some(SocketAddrV6::new(ip, port, u32::from_be(raw.sin6_flowinfo), raw.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// The address that a connection came to, or that a listener has.
+pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    // SAFETY: all-zero bytes are a valid sockaddr_storage.
+    let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: the address is valid for writes of `length` bytes; the socket is open.
+    let result = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+    (result == 0).then(|| address_of(&address)).flatten().map(canonical)
+}
+
+/// Takes what is wrong with a socket (`SO_ERROR`); 0 if nothing is.
+pub fn take_error(socket: BorrowedFd<'_>) -> i32 {
+    nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::SocketError).unwrap_or(libc::EBADF)
+}
+
+/// Sends a few bytes into the empty buffer of a fresh connection, without waiting; what does not fit is
+/// dropped.
+pub fn send_now(connection: BorrowedFd<'_>, bytes: &[u8]) {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    // A client that is gone, or a full buffer, loses the banner; there is nothing to do about it.
+    let _ = nix::sys::socket::send(connection.as_raw_fd(), bytes, flags);
+}
+
+/// No more is sent: the client reads an end of file behind what is on its way.
+pub fn finish_sending(connection: BorrowedFd<'_>) {
+    let _ = nix::sys::socket::shutdown(connection.as_raw_fd(), Shutdown::Write);
+}
+
+/// What a client that is being seen off sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discarded {
+    /// Nothing more for now.
+    Waiting,
+    /// The client has closed, or is gone.
+    Closed,
+}
+
+/// Throws away what a client has sent, at most 64 KiB a call, without copying it (`MSG_TRUNC`, tcp(7)).
+pub fn discard(connection: BorrowedFd<'_>) -> Discarded {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: with MSG_TRUNC a tcp socket drops the bytes and writes nothing to the buffer, which may be null.
+    let n = unsafe { libc::recv(connection.as_raw_fd(), std::ptr::null_mut(), 64 * 1024, flags) };
+    match Errno::result(n) {
+        Ok(0) => Discarded::Closed,
+        Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Discarded::Waiting,
+        Err(_) => Discarded::Closed,
+    }
+}

@@ -1,0 +1,130 @@
+//! Programs that were made for inetd, with their real clients.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use harness::world::run;
+use harness::{Superd, is_root, needs_program};
+
+fn path(program: &str) -> String {
+    harness::machine::find(program).unwrap().display().to_string()
+}
+
+fn service(name: &str, words: &[&str], user: &str) -> String {
+    // Rust's escapes of plain text are TOML's.
+    let exec: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    format!("[service.{name}]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [{}]\n{user}\n", exec.join(", "))
+}
+
+#[test]
+fn sshd_and_ssh() {
+    needs_program!("sshd", "ssh", "ssh-keygen");
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str| place.path().join(name).display().to_string();
+    for key in ["host", "client"] {
+        run(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &file(key)]);
+    }
+    fs::rename(place.path().join("client.pub"), place.path().join("authorized")).unwrap();
+    let config = format!(
+        "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nAuthenticationMethods publickey\n",
+        file("host"),
+        file("authorized")
+    );
+    fs::write(file("sshd_config"), config).unwrap();
+    if is_root() {
+        // sshd wants it, and nobody makes it where no service manager runs.
+        fs::create_dir_all("/run/sshd").unwrap();
+    }
+    let words = [&path("sshd"), "-i", "-f", &file("sshd_config"), "-E", &file("sshd.log")];
+    let superd = Superd::with(&service("ssh", &words, if is_root() { "user = \"root\"" } else { "" }));
+    let port = superd.address("ssh").port().to_string();
+    let remote = |command: &str| {
+        let options = [
+            "-oBatchMode=yes",
+            "-oStrictHostKeyChecking=no",
+            "-oUserKnownHostsFile=/dev/null",
+            "-oLogLevel=ERROR",
+        ];
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-p", &port, "-i", &file("client")]).args(options);
+        let output = ssh.args(["127.0.0.1", command]).output().unwrap();
+        let log = fs::read_to_string(file("sshd.log")).unwrap_or_default();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), log)
+    };
+    let (status, text, log) = remote("echo $SSH_CONNECTION; exit 3");
+    assert_eq!(status, Some(3), "{log}");
+    assert!(text.starts_with("127.0.0.1 "), "{text}");
+    let (status, text, log) = remote("head -c 3000000 /dev/zero | wc -c");
+    assert_eq!((status, text.trim()), (Some(0), "3000000"), "{log}");
+    superd.until_idle();
+    assert!(superd.expect_log("end ssh").contains("status="));
+}
+
+#[test]
+fn git_daemon_and_git_clone() {
+    needs_program!("git", "git-daemon");
+    let place = tempfile::tempdir().unwrap();
+    let (origin, copy) = (place.path().join("origin"), place.path().join("copy"));
+    make_repository(&origin);
+    let base = format!("--base-path={}", place.path().display());
+    let words = [&path("git"), "daemon", "--inetd", "--export-all", &base];
+    // git serves a repository only to its owner.
+    let superd = Superd::with(&service("git", &words, if is_root() { "user = \"root\"" } else { "" }));
+    let url = format!("git://{}/origin", superd.address("git"));
+    run(&["git", "clone", "-q", &url, copy.to_str().unwrap()]);
+    assert_eq!(fs::read(copy.join("data")).unwrap(), fs::read(origin.join("data")).unwrap());
+    superd.until_idle();
+    assert!(superd.expect_log("end git").contains("status=0"));
+}
+
+fn make_repository(origin: &Path) {
+    let folder = origin.to_str().unwrap();
+    run(&["git", "init", "-q", folder]);
+    let data: Vec<u8> = (0..500_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(origin.join("data"), data).unwrap();
+    run(&["git", "-C", folder, "add", "data"]);
+    let who = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+    let words = [["git", "-C", folder].as_slice(), &who, &["commit", "-qm", "data"]].concat();
+    run(&words);
+}
+
+#[test]
+fn rsync_daemon_and_rsync() {
+    needs_program!("rsync");
+    let place = tempfile::tempdir().unwrap();
+    let (source, target) = (place.path().join("source"), place.path().join("target"));
+    fs::create_dir(&source).unwrap();
+    for n in 0..50_u8 {
+        fs::write(source.join(format!("file-{n}")), vec![n; 20_000]).unwrap();
+    }
+    let config = place.path().join("rsyncd.conf");
+    let module = format!("use chroot = no\n[data]\npath = {}\nread only = yes\n", source.display());
+    fs::write(&config, module).unwrap();
+    let option = format!("--config={}", config.display());
+    let words = [&path("rsync"), "--daemon", &option];
+    let superd = Superd::with(&service("rsync", &words, if is_root() { "user = \"root\"" } else { "" }));
+    let url = format!("rsync://{}/data/", superd.address("rsync"));
+    run(&["rsync", "-a", &url, target.to_str().unwrap()]);
+    run(&["diff", "-r", source.to_str().unwrap(), target.to_str().unwrap()]);
+    superd.until_idle();
+    assert!(superd.expect_log("end rsync").contains("status=0"));
+}
+
+#[test]
+fn a_web_page_by_a_shell_and_curl() {
+    needs_program!("curl");
+    // What is left unread at the end of a program makes the kernel send a reset instead of an end.
+    let script = r#"read -r line; while read -r header && [ "$header" != "$(printf '\r')" ]; do :; done
+        printf 'HTTP/1.0 200 OK\r\n\r\n%s from %s\n' "$line" "$REMOTE_ADDR""#;
+    let superd = Superd::with(&service("web", &["/bin/sh", "-c", script], "{user}"));
+    let address: SocketAddr = superd.address("web");
+    let page = run(&["curl", "-sS", "--http0.9", &format!("http://{address}/page")]);
+    assert!(page.starts_with("GET /page HTTP/1.1") && page.ends_with("from 127.0.0.1\n"), "{page}");
+    superd.until_idle();
+}
