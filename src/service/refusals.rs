@@ -237,6 +237,17 @@ mod tests {
         check(&steps);
     }
 
+    #[test]
+    fn names_of_services_that_are_gone_do_not_pile_up() {
+        let mut refusals = Refusals::default();
+        let mut now = Instant::now();
+        for service in ["a", "b", "c"] {
+            assert!(refusals.note(now, refusal(service, 1)).is_some());
+            assert_eq!((refusals.services.len(), refusals.keys.len()), (1, 1));
+            now += WINDOW;
+        }
+    }
+
     #[track_caller]
     fn check(steps: &[Step]) {
         let start = Instant::now();

@@ -133,6 +133,24 @@ fn a_full_socket_keeps_lines_then_counts_them() {
 }
 
 #[test]
+fn a_slow_daemon_is_told_once_of_what_was_dropped() {
+    let mut lab = Lab::new(LogTarget::Syslog);
+    let daemon = lab.daemon("syslog");
+    let mut lines = Vec::new();
+    for round in 1..=5 {
+        while lab.log.dropped() < round {
+            lab.say("line");
+        }
+        lab.log.flush();
+        lines.extend(daemon.lines());
+        lab.log.flush();
+    }
+    lines.extend(lab.drain_into(&daemon));
+    lines.retain(|line| line != "line");
+    assert_eq!(lines, ["dropped 5 log lines"]);
+}
+
+#[test]
 fn a_daemon_started_again_is_found_at_once() {
     let mut lab = Lab::new(LogTarget::Syslog);
     for round in 0..3 {
@@ -193,6 +211,23 @@ fn a_line_too_long_for_the_socket_is_cut() {
     let lines = lab.drain_into(&daemon);
     assert_eq!(lines, ["connects".into(), "x".repeat(CUT_LENGTH), "next".into()]);
     assert_eq!(lab.log.dropped(), 0);
+}
+
+#[test]
+fn a_line_that_can_not_be_cut_enough_is_dropped() {
+    let mut lab = Lab::new(LogTarget::Syslog);
+    let daemon = lab.daemon("syslog");
+    lab.say("connects");
+    lab.log.flush();
+    let socket = lab.log.sink.fd(None).unwrap();
+    socket2::SockRef::from(&socket).set_send_buffer_size(1).unwrap();
+    lab.log.settings.tag = "t".repeat(5000);
+    lab.say("behind a long tag");
+    lab.log.flush();
+    assert_eq!(lab.log.dropped(), 1);
+    lab.log.settings.tag = "superd".into();
+    lab.say("next");
+    assert_eq!(lab.drain_into(&daemon), ["connects", "next", "dropped 1 log lines"]);
 }
 
 #[test]
