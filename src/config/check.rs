@@ -28,11 +28,11 @@ pub fn ways_to_serve(service: &ServiceDraft, report: &mut Report) {
 pub fn service(service: &ServiceDraft, situation: &Situation, report: &mut Report) {
     let values = &service.values;
     if values.get(("", "listen")).is_none() && !values.is_wrong(("", "listen")) {
-        report.add(missing(service, "listen", "for example `listen = \"tcp:79\"`"));
+        missing(report, service, "listen", "for example `listen = \"tcp:79\"`");
     }
     let serves = WAYS.iter().any(|way| values.get(("", *way)).is_some() || values.is_wrong(("", *way)));
     if !serves {
-        report.add(missing(service, "exec", "for example `exec = [\"/usr/sbin/in.fingerd\", \"-w\"]`"));
+        missing(report, service, "exec", "for example `exec = [\"/usr/sbin/in.fingerd\", \"-w\"]`");
     }
     user(service, situation, report);
 }
@@ -41,11 +41,12 @@ fn user(service: &ServiceDraft, situation: &Situation, report: &mut Report) {
     let values = &service.values;
     match values.who(("", "user")) {
         None if situation.root && !values.is_wrong(("", "user")) => {
-            report.add(missing(
+            missing(
+                report,
                 service,
                 "user",
                 "as root it must be said whom the program runs as: `user = \"nobody\"`",
-            ));
+            );
         }
         Some((Who::Id(id), spot))
             if values.get(("", "group")).is_none() && !values.is_wrong(("", "group")) =>
@@ -58,8 +59,11 @@ fn user(service: &ServiceDraft, situation: &Situation, report: &mut Report) {
     }
 }
 
-fn missing(service: &ServiceDraft, key: &str, hint: &str) -> Diagnostic {
-    Diagnostic::error("missing", &service.spot, format!("service {} has no `{key}`", service.name)).hint(hint)
+fn missing(report: &mut Report, service: &ServiceDraft, key: &str, hint: &str) {
+    if !report.is_broken(service.spot.file) {
+        let message = format!("service {} has no `{key}`", service.name);
+        report.add(Diagnostic::error("missing", &service.spot, message).hint(hint));
+    }
 }
 
 /// What is between services.

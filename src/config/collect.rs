@@ -116,7 +116,7 @@ impl Collector<'_> {
         for (name, value) in table {
             let spot = Spot { file, range: name.span() };
             match (name.get_ref().as_ref(), value.get_ref()) {
-                ("include", _) => self.include(file, path, value),
+                ("include", _) => {}
                 ("service", DeValue::Table(services)) => {
                     for (name, value) in services {
                         self.take_service(file, path, name.get_ref(), name.span(), value);
@@ -137,6 +137,10 @@ impl Collector<'_> {
                 (other, _) => self.take_other(file, path, other, name.span(), value),
             }
         }
+        // Last, so that what stands here comes before what is included.
+        if let Some(value) = table.get("include") {
+            self.include(file, path, value);
+        }
     }
 
     /// What is no table of this version, or not a table.
@@ -150,6 +154,7 @@ impl Collector<'_> {
     ) {
         let mut cx = context(self, file, path, false);
         match keys::find(keys::TOP, name) {
+            None if cx.report.is_broken(file) => {}
             None => reader::unknown_key(&mut cx, keys::TOP, name, at, "the configuration"),
             Some(Key { service: Served::Now, kind, .. }) => kinds::wrong_type(&mut cx, name, *kind, value),
             Some(_) => {

@@ -3,6 +3,7 @@
 //!
 //! Knows texts and places in them, nothing of what they mean.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -125,6 +126,7 @@ struct Source {
 pub struct Report {
     sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
+    syntax_errors: BTreeSet<(usize, usize)>,
 }
 
 impl Report {
@@ -138,10 +140,18 @@ impl Report {
 
     /// Adds a diagnostic; the same one again (a default that is wrong for many services) is shown once.
     pub fn add(&mut self, diagnostic: Diagnostic) {
+        if let Some(spot) = diagnostic.spot.as_ref().filter(|_| diagnostic.code == "syntax") {
+            self.syntax_errors.insert((spot.file, spot.range.start));
+        }
         let newest = self.diagnostics.iter().rev().take(64);
         if !newest.into_iter().any(|known| *known == diagnostic) {
             self.diagnostics.push(diagnostic);
         }
+    }
+
+    /// Is the text of a file no TOML? What is missing in it may stand where it could not be read.
+    pub fn is_broken(&self, file: usize) -> bool {
+        self.syntax_errors.range((file, 0)..=(file, usize::MAX)).next().is_some()
     }
 
     /// Is there anything that forbids using the configuration?
@@ -164,7 +174,14 @@ impl Report {
             (file, start, d.severity)
         });
         all.dedup();
+        all.retain(|d| d.code == "syntax" || !self.is_echo(d));
         all
+    }
+
+    /// What was read where the syntax is wrong is not what was meant: one mistake, one error.
+    fn is_echo(&self, diagnostic: &Diagnostic) -> bool {
+        let Some(spot) = &diagnostic.spot else { return false };
+        self.syntax_errors.contains(&(spot.file, spot.range.start))
     }
 
     /// Every diagnostic as the text that an admin sees, by file and position.

@@ -1,7 +1,6 @@
 //! One value by its kind. Knows kinds, no key.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -16,6 +15,9 @@ use super::values::{self, Complaint};
 
 /// The most that a client is sent as a banner: it must fit into a fresh socket's empty buffer.
 const MAX_BANNER: usize = 4096;
+
+/// More words than this are not listed in the middle of a sentence.
+const MANY_WORDS: usize = 8;
 
 type Item<'v, 't> = &'v Spanned<DeValue<'t>>;
 
@@ -94,6 +96,7 @@ fn wanted(kind: Kind) -> String {
         Kind::Time | Kind::WholeSeconds => "a duration".into(),
         Kind::Size(_) => "a size".into(),
         Kind::Octal => "an octal number in quotes".into(),
+        Kind::Word(words) if words.len() > MANY_WORDS => "a word".into(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::WordOrPath(words) => format!("one of {}, or a path", words.join(", ")),
         Kind::Command => "a list: the program and its arguments".into(),
@@ -145,7 +148,7 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
             Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))
         }
-        (Kind::Variables | Kind::Groups, DeValue::String(text)) => {
+        (Kind::Variables | Kind::Groups | Kind::Include, DeValue::String(text)) => {
             Some(format!("write `{name} = [{text:?}]`"))
         }
         (Kind::Listen, DeValue::Integer(number)) => {
@@ -234,7 +237,11 @@ fn word(words: &'static [&'static str], text: &str) -> Result<(), Complaint> {
     if words.contains(&text) {
         return Ok(());
     }
-    let complaint = Complaint::new(format!("`{text}` is not one of {}", words.join(", ")));
+    let all = words.join(", ");
+    let complaint = match words.len() {
+        0..=MANY_WORDS => Complaint::new(format!("`{text}` is not one of {all}")),
+        _ => Complaint::new(format!("there is no `{text}`")).hint(format!("it is one of {all}")),
+    };
     Err(match keys::nearest_word(words.iter().copied(), text) {
         Some(near) => complaint.hint(format!("did you mean `{near}`?")),
         None => complaint,
@@ -361,26 +368,25 @@ fn banner(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, bytes: Vec<u8>
 }
 
 fn banner_file(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, table: &DeTable<'_>) -> Option<Value> {
-    let values = reader::section(cx, keys::BANNER_FILE, table, title);
+    let values = reader::inline(cx, keys::BANNER_FILE, table, title);
     let Some(path) = values.path(("", "file")) else {
         if !values.is_wrong(("", "file")) {
             cx.complain(title, value.span(), Complaint::new("`file` is missing"));
         }
         return None;
     };
-    let bytes = file_bytes(cx, path).map_err(|why| {
+    let bytes = match cx.files.read(path) {
+        Err(problem) => Err(("unreadable", problem.to_string())),
+        Ok(file) => match files::distrust(&file, cx.situation) {
+            Some(why) => Err(("untrusted", why)),
+            None => Ok(file.bytes),
+        },
+    };
+    let bytes = bytes.map_err(|(code, why)| {
         let message = format!("`{title}`: can't use {}: {why}", path.display());
-        cx.error("unreadable", value.span(), message, None);
+        cx.error(code, value.span(), message, None);
     });
     banner(cx, title, value, bytes.ok()?)
-}
-
-fn file_bytes(cx: &Context<'_>, path: &Path) -> Result<Vec<u8>, String> {
-    let file = cx.files.read(path).map_err(|problem| problem.to_string())?;
-    match files::distrust(&file, cx.situation) {
-        Some(why) => Err(why),
-        None => Ok(file.bytes),
-    }
 }
 
 fn soft_and_hard(

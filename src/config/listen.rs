@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::endpoint::{Endpoint, InterfaceName};
 
+use super::keys::nearest_word;
 use super::values::Complaint;
 
 /// A port as it was said.
@@ -74,20 +75,29 @@ fn family_of(protocol: &str, text: &str) -> Result<Family, Complaint> {
         "tcp4" => Ok(Family::V4),
         "tcp6" => Ok(Family::V6),
         "udp" | "udp4" | "udp6" | "unix" | "unix-dgram" | "unix-seqpacket" | "systemd" | "tcpmux" => {
-            Err(Complaint::new(format!("this version of superd does not serve `{protocol}` listeners yet"))
-                .hint("it serves tcp, tcp4 and tcp6"))
+            Err(Complaint::not_served(format!(
+                "this version of superd does not serve `{protocol}` listeners yet"
+            ))
+            .hint("it serves tcp, tcp4 and tcp6"))
         }
         _ => Err(no_protocol(text)),
     }
 }
 
 fn no_protocol(text: &str) -> Complaint {
-    let bare = text.strip_prefix("*:").unwrap_or(text);
     let complaint = Complaint::new(format!("`{text}` does not say a protocol"));
-    if bare.contains(char::is_whitespace) || bare.is_empty() || bare.contains("//") {
-        return complaint.hint("it is PROTOCOL:[ADDRESS:]PORT[%INTERFACE], for example `tcp:79`");
+    let bare = text.strip_prefix("*:").unwrap_or(text);
+    let meant = match bare.split_once(':') {
+        Some((slip, rest)) if nearest_word(["tcp", "tcp4", "tcp6"].into_iter(), slip).is_some() => Some(rest),
+        Some((address, _)) if address.parse::<IpAddr>().is_err() && !address.starts_with('[') => None,
+        _ => Some(bare),
+    };
+    match meant {
+        Some(rest) if Listen::parse(&format!("tcp:{rest}")).is_ok() => {
+            complaint.hint(format!("did you mean `tcp:{rest}`?"))
+        }
+        _ => complaint.hint("it is PROTOCOL:[ADDRESS:]PORT[%INTERFACE], for example `tcp:79`"),
     }
-    complaint.hint(format!("did you mean `tcp:{bare}`?"))
 }
 
 /// The address, if there is one, and what follows its colon.

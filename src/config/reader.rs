@@ -45,29 +45,41 @@ impl Context<'_> {
 
     /// A value that is not as it must be.
     pub fn complain(&mut self, title: &str, range: Range<usize>, complaint: Complaint) {
-        self.error("value", range, format!("`{title}`: {}", complaint.message), complaint.hint);
+        self.error(complaint.code, range, format!("`{title}`: {}", complaint.message), complaint.hint);
     }
 }
 
 /// Reads a section; `title` is what the admin calls it.
 pub fn section(cx: &mut Context<'_>, keys: &'static [Key], table: &DeTable<'_>, title: &str) -> Values {
     let mut values = Values::default();
-    entries(cx, keys, table, "", title, &mut values);
+    entries(cx, &Within { keys, below: "", prefix: String::new(), title }, table, &mut values);
     values
 }
 
-fn entries(
-    cx: &mut Context<'_>,
+/// Reads a table that is one value; `title` is its key.
+pub fn inline(cx: &mut Context<'_>, keys: &'static [Key], table: &DeTable<'_>, title: &str) -> Values {
+    let mut values = Values::default();
+    let within = Within { keys, below: "", prefix: format!("{title}."), title: &format!("`{title}`") };
+    entries(cx, &within, table, &mut values);
+    values
+}
+
+/// The table that is being read.
+struct Within<'w> {
     keys: &'static [Key],
-    table: &DeTable<'_>,
+    /// The key of the table, for the path of its values; `""` for a section.
     below: &'static str,
-    title: &str,
-    values: &mut Values,
-) {
+    /// What stands before a key in a message.
+    prefix: String,
+    /// What the table is called in a message.
+    title: &'w str,
+}
+
+fn entries(cx: &mut Context<'_>, within: &Within<'_>, table: &DeTable<'_>, values: &mut Values) {
     for (name, value) in table {
-        match keys::find(keys, name.get_ref()) {
-            None => unknown_key(cx, keys, name.get_ref(), name.span(), title),
-            Some(key) => entry(cx, key, name.span(), value, below, values),
+        match keys::find(within.keys, name.get_ref()) {
+            None => unknown_key(cx, within.keys, name.get_ref(), name.span(), within.title),
+            Some(key) => entry(cx, key, name.span(), value, within, values),
         }
     }
 }
@@ -77,10 +89,10 @@ fn entry(
     key: &'static Key,
     name_at: Range<usize>,
     value: &Spanned<DeValue<'_>>,
-    below: &'static str,
+    within: &Within<'_>,
     values: &mut Values,
 ) {
-    let title = if below.is_empty() { key.name.to_owned() } else { format!("{below}.{}", key.name) };
+    let title = format!("{}{}", within.prefix, key.name);
     let taken = match key.service {
         Served::Now => serve(cx, key, value, &title, values),
         Served::Later => {
@@ -103,7 +115,7 @@ fn entry(
     };
     if let Some(taken) = taken {
         let spot = cx.spot(value.span());
-        values.insert((below, key.name), taken, spot);
+        values.insert((within.below, key.name), taken, spot);
     }
 }
 
@@ -127,10 +139,12 @@ fn serve(
     }
     match (key.kind, value.get_ref()) {
         (Kind::Table(inner), DeValue::Table(table)) => {
-            entries(cx, inner, table, key.name, title, values);
+            let prefix = format!("{title}.");
+            let within = Within { keys: inner, below: key.name, prefix, title: &format!("`{title}`") };
+            entries(cx, &within, table, values);
             None
         }
-        (Kind::Inline(inner), DeValue::Table(table)) => Some(Value::Inline(section(cx, inner, table, title))),
+        (Kind::Inline(inner), DeValue::Table(table)) => Some(Value::Inline(inline(cx, inner, table, title))),
         (kind, _) => Some(kinds::read(cx, title, kind, value).unwrap_or(Value::Wrong)),
     }
 }

@@ -11,11 +11,16 @@ use super::diagnostic::{Diagnostic, Report, Spot};
 /// Reads a file's text. What can be read is given even if there are errors.
 pub fn parse<'t>(text: &'t str, file: usize, report: &mut Report) -> DeTable<'t> {
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut in_an_array = false;
     for error in errors {
-        let range = error.span().unwrap_or(0..0);
-        let hint = hint_for(error.message(), text, &range);
-        let spot = Spot { file, range };
-        report.add(Diagnostic::error("syntax", &spot, error.message()).maybe_hint(hint));
+        let (message, range) = (error.message(), error.span().unwrap_or(0..0));
+        // An array without its `]` takes every line below it for elements: one mistake, one error.
+        let of_an_array = message.contains("between array elements") || message.contains("in array,");
+        if of_an_array && in_an_array {
+            continue;
+        }
+        in_an_array = of_an_array;
+        report.add(syntax_error(message, text, &table, Spot { file, range }));
     }
     let table = table.into_inner();
     let mut liberties = Vec::new();
@@ -26,20 +31,56 @@ pub fn parse<'t>(text: &'t str, file: usize, report: &mut Report) -> DeTable<'t>
     table
 }
 
-fn hint_for(message: &str, text: &str, range: &Range<usize>) -> Option<String> {
-    let line_start = text.get(..range.start)?.rfind('\n').map_or(0, |at| at + 1);
-    let before = text.get(line_start..range.start)?;
-    let word: String = text.get(range.start..)?.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-    if message.contains("leading zero") {
-        return Some("octal numbers are written as strings: \"022\"".to_owned());
-    }
-    if message.contains("must be quoted") || (before.trim_end().ends_with('=') && !word.is_empty()) {
-        return Some("texts, durations and sizes stand in quotes: \"30s\"".to_owned());
-    }
+fn syntax_error(message: &str, text: &str, table: &Spanned<DeTable<'_>>, spot: Spot) -> Diagnostic {
     if message.contains("duplicate key") {
-        return Some("each table and each key stands once".to_owned());
+        let name = text.get(spot.range.clone()).unwrap_or_default();
+        let mut first = None;
+        key_before(table.get_ref(), name, spot.range.start, &mut first);
+        let error = Diagnostic::error("syntax", &spot, format!("`{name}` stands twice"));
+        let error = error.label("here again").hint("each table and each key stands once");
+        return match first {
+            Some(range) => error.also(&Spot { file: spot.file, range }, "here first"),
+            None => error,
+        };
     }
-    None
+    let hint = hint_for(message, text, &spot.range);
+    Diagnostic::error("syntax", &spot, message.trim_end_matches(", expected nothing")).maybe_hint(hint)
+}
+
+/// The nearest key of this name before a place.
+fn key_before(table: &DeTable<'_>, name: &str, before: usize, found: &mut Option<Range<usize>>) {
+    for (key, value) in table {
+        let span = key.span();
+        let nearer = found.as_ref().is_none_or(|found| found.start < span.start);
+        if key.get_ref() == name && span.start < before && nearer {
+            *found = Some(span);
+        }
+        if let DeValue::Table(inner) = value.get_ref() {
+            key_before(inner, name, before, found);
+        }
+    }
+}
+
+fn hint_for(message: &str, text: &str, range: &Range<usize>) -> Option<String> {
+    let hint = match message {
+        _ if message.contains("leading zero") => "octal numbers are written as strings: \"022\"",
+        _ if message.contains("between array elements") => {
+            "does the list before this place lack its `]`, or a comma?"
+        }
+        _ if message.contains("must be quoted") || is_bare_word(text, range) => {
+            "texts, durations and sizes stand in quotes: \"30s\""
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Does a word without quotes stand where a value should?
+fn is_bare_word(text: &str, range: &Range<usize>) -> bool {
+    let before = text.get(..range.start).unwrap_or_default();
+    let word = text.get(range.start..).unwrap_or_default();
+    before.trim_end_matches([' ', '\t']).ends_with('=')
+        && word.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 type Liberty = (Range<usize>, &'static str, &'static str);

@@ -8,6 +8,8 @@ use ipnetwork::IpNetwork;
 /// Why a text is not the value that is wanted, for the admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
+    /// The kind of mistake, as one stable word.
+    pub code: &'static str,
     /// What is wrong with it.
     pub message: String,
     /// What to write.
@@ -17,7 +19,12 @@ pub struct Complaint {
 impl Complaint {
     /// Without a hint.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { code: "value", message: message.into(), hint: None }
+    }
+
+    /// About what only a later version has.
+    pub fn not_served(message: impl Into<String>) -> Self {
+        Self { code: "not-served-yet", ..Self::new(message) }
     }
 
     /// With a hint.

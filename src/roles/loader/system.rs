@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
@@ -72,7 +72,6 @@ impl System for Machine {
         let kind = match about.file_type() {
             t if t.is_file() => PathKind::File,
             t if t.is_dir() => PathKind::Directory,
-            t if t.is_fifo() || t.is_socket() => PathKind::Other,
             _ => PathKind::Other,
         };
         Ok(Some(PathFacts { kind, mode: about.mode() & 0o7777, uid: about.uid(), gid: about.gid() }))
