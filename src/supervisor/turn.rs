@@ -20,7 +20,6 @@ use super::timers::Due;
 struct Places {
     launcher: Option<usize>,
     loader: Option<usize>,
-    log: Option<usize>,
     log_writer: Option<usize>,
     state_writer: Option<usize>,
     interface_news: Option<usize>,
@@ -60,7 +59,6 @@ impl Supervisor {
         let mut places = Places {
             launcher: self.launches.interest().map(|(fd, write)| poll.push(fd, true, write)),
             loader: self.load.interest().map(|fd| poll.push(fd, true, false)),
-            log: self.log.interest().map(|fd| poll.push(fd, false, true)),
             log_writer: self.log.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
             state_writer: self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false)),
             interface_news: self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false)),
@@ -71,6 +69,10 @@ impl Supervisor {
             control.interests(&mut interests);
             let push = |i: &Interest<'_>, poll: &mut PollSet| (poll.push(i.fd, i.read, i.write), i.token);
             places.control = interests.iter().map(|interest| push(interest, poll)).collect();
+        }
+        // Whatever comes of it, a turn ends with a flush.
+        if let Some(fd) = self.log.interest() {
+            poll.push(fd, false, true);
         }
         for fd in self.farewells.interests() {
             let place = poll.push(fd, true, false);
