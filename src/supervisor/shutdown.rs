@@ -13,6 +13,9 @@ use super::notify::notify_stopping;
 use super::sessions::SessionKey;
 use super::timers::{Due, TimerId};
 
+/// How long the last lines may take to leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How far the end has come.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -112,6 +115,6 @@ impl Supervisor {
         self.write_all_refusals();
         let sessions = self.sessions.table.len();
         self.log_event(Level::Notice, None, Event::Stop { sessions });
-        self.log.flush();
+        self.log.finish(LAST_WORDS);
     }
 }
