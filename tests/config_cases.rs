@@ -76,6 +76,23 @@ fn no_input_panics() {
     }
 }
 
+/// Nor does depth use up the stack.
+#[test]
+fn depth_is_no_danger() {
+    for deep in [
+        format!("a = {}", "[".repeat(200_000)),
+        format!("a = {}1{}", "[".repeat(200_000), "]".repeat(200_000)),
+        format!("a = {}", "{a=".repeat(200_000)),
+        format!("{}a = 1", "a.".repeat(200_000)),
+        format!("[{}a]", "service.".repeat(200_000)),
+        "[service.a]\n[service.a]\n".repeat(20_000),
+        "x = 1\n".repeat(20_000),
+        "=\n".repeat(200_000),
+    ] {
+        assert!(Case::of_text(&deep).run().0.has_errors());
+    }
+}
+
 #[test]
 fn a_configuration_survives_the_wire() {
     for case in cases().iter().filter(|case| case.name.starts_with("good-")) {
