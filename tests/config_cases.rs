@@ -137,6 +137,29 @@ fn the_examples_are_good() {
     }
 }
 
+/// What stands in the example as a comment is good once it is none.
+#[test]
+fn the_example_is_good_without_its_comment_signs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/superd.toml");
+    let is_key = |line: &str| {
+        let name = line.split(" = ").next().filter(|_| line.contains(" = "));
+        name.is_some_and(|name| {
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        })
+    };
+    let lines = std::fs::read_to_string(path).unwrap();
+    let text: Vec<&str> = lines
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#').filter(|rest| rest.starts_with('[') || is_key(rest)).unwrap_or(line)
+        })
+        .filter(|line| !line.starts_with("include"))
+        .collect();
+    assert!(text.iter().filter(|line| line.starts_with("[service.")).count() >= 3);
+    let (report, _) = Case { resolve: false, ..Case::of_text(&text.join("\n")) }.run();
+    assert_eq!(report.counts(), (0, 0), "{}", report.rendered(false).join("\n"));
+}
+
 #[test]
 fn the_manual_has_the_key_table() {
     use superd::config::manual::{BEGIN, END, reference};
