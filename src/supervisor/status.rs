@@ -41,7 +41,7 @@ impl Supervisor {
         let full = |listener: &Listener| {
             let fd = listener.fd.as_fd();
             ListenerStatus {
-                options: options::read_back(fd, listener.endpoint.ip.is_ipv6()),
+                options: options::read_back(fd, listener.endpoint.is_ipv6()),
                 queue: options::queue(fd),
                 ..bound_status(listener)
             }
