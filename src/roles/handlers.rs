@@ -130,7 +130,8 @@ impl Handlers<'_> {
             Ok(0) | Err(_) => {
                 let dropped = stream.lines.finish(Instant::now(), line);
                 self.ended.push((session, dropped));
-                // Closed, it leaves the set by itself: nobody else has a copy.
+                // While the supervisor's copy is not closed yet, it would not leave the set by itself.
+                let _ = self.set.remove(stream.pipe.as_fd());
                 self.streams.remove(&key);
             }
         }
@@ -139,7 +140,8 @@ impl Handlers<'_> {
     /// Says which streams are at their end. What the channel does not take now is said when there is room.
     fn say_ended(&mut self) {
         let channel = self.channel;
-        let unsaid = |&(session, dropped): &(SessionId, u64)| !say(channel, Report::Ended { session, dropped });
+        let unsaid =
+            |&(session, dropped): &(SessionId, u64)| !say(channel, Report::Ended { session, dropped });
         let said = self.ended.iter().position(unsaid).unwrap_or(self.ended.len());
         self.ended.drain(..said);
     }
@@ -171,7 +173,7 @@ mod tests {
         SessionId { epoch: 1, serial }
     }
 
-    fn collect(channel: &Channel, serial: u64, pipe: Option<OwnedFd>) {
+    fn collect(channel: &Channel, serial: u64, pipe: Option<&OwnedFd>) {
         let mut packet = Vec::new();
         Order::Collect { session: session(serial) }.push(&mut packet);
         channel.send(&packet, &pipe.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap();
@@ -200,7 +202,7 @@ mod tests {
     fn lines_come_with_their_session_and_end() {
         let (channel, handlers) = started();
         let (reading, writing) = fd::pipe().unwrap();
-        collect(&channel, 7, Some(reading));
+        collect(&channel, 7, Some(&reading));
         File::from(writing).write_all(b"one\ntwo").unwrap();
         let packets = reports(&channel, 7);
         let reports: Vec<_> = packets.iter().map(|packet| Report::read(packet).unwrap()).collect();
@@ -225,7 +227,7 @@ mod tests {
         let streams = 500;
         for serial in 1..=streams {
             let (reading, writing) = fd::pipe().unwrap();
-            collect_patiently(&channel, serial, reading);
+            collect_patiently(&channel, serial, &reading);
             let text = "a line that fills the channel bit by bit\n".repeat(30);
             File::from(writing).write_all(text.as_bytes()).unwrap();
         }
@@ -248,7 +250,7 @@ mod tests {
         handlers.join().unwrap().unwrap();
     }
 
-    fn collect_patiently(channel: &Channel, serial: u64, pipe: OwnedFd) {
+    fn collect_patiently(channel: &Channel, serial: u64, pipe: &OwnedFd) {
         let mut packet = Vec::new();
         Order::Collect { session: session(serial) }.push(&mut packet);
         while channel.send(&packet, &[pipe.as_fd()]).is_err() {
