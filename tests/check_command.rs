@@ -1,5 +1,7 @@
 //! `superd check` and `superd schema`, as programs.
 
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -4,6 +4,8 @@
 //! The first lines of a case may say `# check: --resolve`, which looks names up in the machine below, and
 //! `# situation: unprivileged`; `# mode FILE 0664` and `# owner FILE 8` set what the file system would say.
 
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
@@ -58,7 +60,7 @@ fn good_cases_are_taken_and_the_others_refused() {
 fn no_input_panics() {
     let cases = cases();
     let mut random = Random(0x5eed);
-    for round in 0..3000 {
+    for round in 0..10_000 {
         let case = &cases[random.below(cases.len())];
         let mut case = case.clone();
         let bytes = &mut case.files.get_mut(&case.main).unwrap().bytes;
@@ -71,6 +73,23 @@ fn no_input_panics() {
             report.rendered(false).len()
         });
         assert!(result.is_ok(), "round {round} panics with:\n{shown}");
+    }
+}
+
+/// Nor does depth use up the stack.
+#[test]
+fn depth_is_no_danger() {
+    for deep in [
+        format!("a = {}", "[".repeat(200_000)),
+        format!("a = {}1{}", "[".repeat(200_000), "]".repeat(200_000)),
+        format!("a = {}", "{a=".repeat(200_000)),
+        format!("{}a = 1", "a.".repeat(200_000)),
+        format!("[{}a]", "service.".repeat(200_000)),
+        "[service.a]\n[service.a]\n".repeat(20_000),
+        "x = 1\n".repeat(20_000),
+        "=\n".repeat(200_000),
+    ] {
+        assert!(Case::of_text(&deep).run().0.has_errors());
     }
 }
 
@@ -116,6 +135,29 @@ fn the_examples_are_good() {
         let (report, _) = case.run();
         assert_eq!(report.counts(), (0, 0), "{name}: {}", report.rendered(false).join("\n"));
     }
+}
+
+/// What stands in the example as a comment is good once it is none.
+#[test]
+fn the_example_is_good_without_its_comment_signs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/superd.toml");
+    let is_key = |line: &str| {
+        let name = line.split(" = ").next().filter(|_| line.contains(" = "));
+        name.is_some_and(|name| {
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        })
+    };
+    let lines = std::fs::read_to_string(path).unwrap();
+    let text: Vec<&str> = lines
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#').filter(|rest| rest.starts_with('[') || is_key(rest)).unwrap_or(line)
+        })
+        .filter(|line| !line.starts_with("include"))
+        .collect();
+    assert!(text.iter().filter(|line| line.starts_with("[service.")).count() >= 3);
+    let (report, _) = Case { resolve: false, ..Case::of_text(&text.join("\n")) }.run();
+    assert_eq!(report.counts(), (0, 0), "{}", report.rendered(false).join("\n"));
 }
 
 #[test]
@@ -201,7 +243,7 @@ impl Case {
                     files.get_mut(Path::new(path)).unwrap().mode = u32::from_str_radix(mode, 8).unwrap();
                 }
                 ["#", "owner", path, uid] => {
-                    files.get_mut(Path::new(path)).unwrap().uid = uid.parse().unwrap()
+                    files.get_mut(Path::new(path)).unwrap().uid = uid.parse().unwrap();
                 }
                 _ => {}
             }

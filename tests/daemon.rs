@@ -113,7 +113,7 @@ fn a_missing_configuration_is_an_error() {
         Start::new(HELLO).arguments(&["--foreground", "--config", "{dir}/missing.toml"]).last_config();
     let (status, stderr) = start.fails();
     assert_eq!(status, Some(1), "{stderr}");
-    assert!(stderr.contains("missing.toml") && stderr.contains("No such file"), "{stderr}");
+    assert!(stderr.contains("missing.toml") && stderr.contains("no such file"), "{stderr}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn superctl_shows_the_state() {
     let socket = superd.superctl(&["socket", "hello"]);
     let text = String::from_utf8_lossy(&socket.stdout).into_owned();
     assert!(socket.status.success() && text.contains("127.0.0.1"), "{text}");
-    superd.allow_errors("reload result=refused");
+    superd.allow_errors("superd.toml:");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::Values;
 use super::files::{self, FileText, Files};
 use super::keys::{self, Key, Served};
-use super::kinds;
+use super::mistype;
 use super::reader::{self, Context};
 use super::situation::Situation;
 use super::syntax;
@@ -156,7 +156,7 @@ impl Collector<'_> {
         match keys::find(keys::TOP, name) {
             None if cx.report.is_broken(file) => {}
             None => reader::unknown_key(&mut cx, keys::TOP, name, at, "the configuration"),
-            Some(Key { service: Served::Now, kind, .. }) => kinds::wrong_type(&mut cx, name, *kind, value),
+            Some(Key { service: Served::Now, kind, .. }) => mistype::wrong_type(&mut cx, name, *kind, value),
             Some(_) => {
                 cx.error(
                     "not-served-yet",
@@ -213,17 +213,16 @@ impl Collector<'_> {
     fn include(&mut self, file: usize, path: &Path, value: &Spanned<DeValue<'_>>) {
         let Some(items) = value.get_ref().as_array() else {
             let mut cx = context(self, file, path, false);
-            kinds::wrong_type(&mut cx, "include", keys::Kind::Include, value);
+            mistype::wrong_type(&mut cx, "include", keys::Kind::Include, value);
             return;
         };
         for item in items {
             let spot = Spot { file, range: item.span() };
-            match item.get_ref().as_str() {
-                Some(text) => self.include_pattern(path, text, &spot),
-                None => {
-                    let mut cx = context(self, file, path, false);
-                    kinds::wrong_type(&mut cx, "include", keys::Kind::Include, item);
-                }
+            if let Some(text) = item.get_ref().as_str() {
+                self.include_pattern(path, text, &spot);
+            } else {
+                let mut cx = context(self, file, path, false);
+                mistype::wrong_type(&mut cx, "include", keys::Kind::Include, item);
             }
         }
     }
@@ -251,7 +250,9 @@ impl Collector<'_> {
             Ok(mut names) => {
                 names.retain(|name| files::pattern_wants(&pattern, name));
                 names.sort();
-                names.iter().for_each(|name| self.include_file(&folder.join(name), spot));
+                for name in &names {
+                    self.include_file(&folder.join(name), spot);
+                }
             }
         }
     }

@@ -37,13 +37,17 @@ pub fn find(draft: &Draft, look_up: &dyn Fn(&str) -> Option<u16>, report: &mut R
         }
     }
     let mut known = BTreeSet::new();
-    by_port.into_values().for_each(|claims| among(&claims, &mut known, report));
+    for claims in by_port.values() {
+        among(claims, &mut known, report);
+    }
 }
 
 /// Only claims of the same address, or of every address, can meet.
 fn among(claims: &[Claim<'_>], known: &mut BTreeSet<Pair>, report: &mut Report) {
     let mut by_ip: BTreeMap<IpAddr, Vec<&Claim<'_>>> = BTreeMap::new();
-    claims.iter().for_each(|claim| by_ip.entry(claim.endpoint.ip).or_default().push(claim));
+    for claim in claims {
+        by_ip.entry(claim.endpoint.ip).or_default().push(claim);
+    }
     for same in by_ip.values() {
         for (i, a) in same.iter().enumerate() {
             same.iter().skip(i + 1).for_each(|b| meet(a, b, known, report));
@@ -76,10 +80,13 @@ fn meet(a: &Claim<'_>, b: &Claim<'_>, known: &mut BTreeSet<Pair>, report: &mut R
             first.service.name, second.service.name, first.endpoint, second.endpoint
         )
     };
-    report.add(
-        Diagnostic::error("conflict", second.spot, message)
+    let mut diagnostic = Diagnostic::error("conflict", second.spot, message)
+        .hint("give one of them another port or address, or `enabled = false`");
+    // A `listen` of [defaults] is one place for both.
+    if first.spot != second.spot {
+        diagnostic = diagnostic
             .label(format!("{} of {}", second.endpoint, second.service.name))
-            .also(first.spot, format!("{} of {}", first.endpoint, first.service.name))
-            .hint("give one of them another port or address, or `enabled = false`"),
-    );
+            .also(first.spot, format!("{} of {}", first.endpoint, first.service.name));
+    }
+    report.add(diagnostic);
 }

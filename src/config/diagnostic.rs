@@ -3,7 +3,6 @@
 //!
 //! Knows texts and places in them, nothing of what they mean.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -126,7 +125,8 @@ struct Source {
 pub struct Report {
     sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
-    syntax_errors: BTreeSet<(usize, usize)>,
+    /// What could not be read as TOML.
+    broken: Vec<Spot>,
 }
 
 impl Report {
@@ -140,9 +140,6 @@ impl Report {
 
     /// Adds a diagnostic; the same one again (a default that is wrong for many services) is shown once.
     pub fn add(&mut self, diagnostic: Diagnostic) {
-        if let Some(spot) = diagnostic.spot.as_ref().filter(|_| diagnostic.code == "syntax") {
-            self.syntax_errors.insert((spot.file, spot.range.start));
-        }
         let newest = self.diagnostics.iter().rev().take(64);
         if !newest.into_iter().any(|known| *known == diagnostic) {
             self.diagnostics.push(diagnostic);
@@ -151,7 +148,12 @@ impl Report {
 
     /// Is the text of a file no TOML? What is missing in it may stand where it could not be read.
     pub fn is_broken(&self, file: usize) -> bool {
-        self.syntax_errors.range((file, 0)..=(file, usize::MAX)).next().is_some()
+        self.broken.iter().any(|spot| spot.file == file)
+    }
+
+    /// Notes that a stretch of a file could not be read.
+    pub fn mark_broken(&mut self, spot: &Spot) {
+        self.broken.push(spot.clone());
     }
 
     /// Is there anything that forbids using the configuration?
@@ -181,7 +183,10 @@ impl Report {
     /// What was read where the syntax is wrong is not what was meant: one mistake, one error.
     fn is_echo(&self, diagnostic: &Diagnostic) -> bool {
         let Some(spot) = &diagnostic.spot else { return false };
-        self.syntax_errors.contains(&(spot.file, spot.range.start))
+        self.broken.iter().any(|broken| {
+            broken.file == spot.file
+                && (broken.range.start == spot.range.start || broken.range.contains(&spot.range.start))
+        })
     }
 
     /// Every diagnostic as the text that an admin sees, by file and position.
@@ -322,8 +327,8 @@ mod tests {
     fn spots_beyond_the_text_do_not_panic() {
         let mut report = Report::default();
         let file = report.add_source("x", "ü");
-        for range in [0..1, 1..2, 1..1, 7..9, 9..7] {
-            report.add(Diagnostic::error("x", &Spot { file, range }, "y"));
+        for (start, end) in [(0, 1), (1, 2), (1, 1), (7, 9), (9, 7)] {
+            report.add(Diagnostic::error("x", &Spot { file, range: start..end }, "y"));
         }
         assert!(report.rendered(false).len() > 1);
     }

@@ -74,8 +74,10 @@ fn takes(kind: Kind) -> String {
         Kind::Number(least, most) => format!("{least} to {most}"),
         Kind::Text => "\"TEXT\"".into(),
         Kind::Path => "\"PATH\"".into(),
-        Kind::Time | Kind::WholeSeconds => "\"DURATION\"".into(),
-        Kind::Size(_) => "\"SIZE\"".into(),
+        Kind::Time | Kind::WholeSeconds | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => {
+            "\"DURATION\"".into()
+        }
+        Kind::Size(_) | Kind::Rlimit(_, Measure::Size) => "\"SIZE\"".into(),
         Kind::Octal => "\"OCTAL\"".into(),
         Kind::Word(words) => quoted(words),
         Kind::WordOrPath(words) => format!("{} | \"PATH\"", quoted(words)),
@@ -88,8 +90,6 @@ fn takes(kind: Kind) -> String {
         Kind::Listen => "\"ENDPOINT\" | [\"ENDPOINT\", …]".into(),
         Kind::Banner => "\"TEXT\" | { file = \"PATH\" }".into(),
         Kind::Rlimit(_, Measure::Count) => "NUMBER".into(),
-        Kind::Rlimit(_, Measure::Size) => "\"SIZE\"".into(),
-        Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => "\"DURATION\"".into(),
         Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "{ … }".into(),
         Kind::Include => "[\"PATTERN\", …]".into(),
         Kind::Clients | Kind::Any => "…".into(),

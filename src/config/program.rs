@@ -31,7 +31,8 @@ pub fn check(
         directory(root, cwd, "cwd", spot, system, report);
     }
     if let Some(program) = values.texts(("", "exec")).first() {
-        executable(root, Path::new(&program.value), &program.spot, identity, system, report);
+        let own_uid = situation.uid;
+        executable(root, Path::new(&program.value), &program.spot, (identity, own_uid), system, report);
     }
 }
 
@@ -53,13 +54,13 @@ fn executable(
     root: &Path,
     path: &Path,
     spot: &Spot,
-    identity: Option<&Identity>,
+    (identity, own_uid): (Option<&Identity>, u32),
     system: &dyn System,
     report: &mut Report,
 ) {
     let (why, hint) = match system.path(root, path) {
         Ok(Some(facts)) if facts.kind != PathKind::File => ("is not a regular file".to_owned(), None),
-        Ok(Some(facts)) if may_execute(facts, identity) => return,
+        Ok(Some(facts)) if may_execute(facts, identity, own_uid) => return,
         Ok(Some(facts)) => (
             format!("can't be executed by the service's user (mode {:04o})", facts.mode & 0o7777),
             Some(format!("chmod +x {}", root.join(path.strip_prefix("/").unwrap_or(path)).display())),
@@ -75,11 +76,13 @@ fn inside(root: &Path) -> String {
     if root == Path::new("/") { String::new() } else { format!(" inside of {}", root.display()) }
 }
 
-/// As the kernel decides it by the permission bits; access lists may allow more, so that only what nobody
-/// may execute is sure where the user is not known.
-fn may_execute(facts: PathFacts, identity: Option<&Identity>) -> bool {
+/// As the kernel decides it by the permission bits. Where nobody's identity is taken on it is superd itself,
+/// whose groups are not known here: only what none of them may execute is sure.
+fn may_execute(facts: PathFacts, identity: Option<&Identity>, own_uid: u32) -> bool {
     let bits = match identity {
-        None | Some(Identity { uid: 0, .. }) => 0o111,
+        _ if identity.map_or(own_uid, |who| who.uid) == 0 => 0o111,
+        None if own_uid == facts.uid => 0o100,
+        None => 0o011,
         Some(who) if who.uid == facts.uid => 0o100,
         Some(who) if who.gid == facts.gid || who.groups.contains(&facts.gid) => 0o010,
         Some(_) => 0o001,
@@ -167,7 +170,13 @@ mod tests {
         ] {
             let facts = PathFacts { kind: PathKind::File, mode, uid: 9, gid: 8 };
             let identity = Identity { uid, gid, groups: groups.clone() };
-            assert_eq!(may_execute(facts, Some(&identity)), expected, "{mode:o} {uid} {gid} {groups:?}");
+            assert_eq!(may_execute(facts, Some(&identity), 5), expected, "{mode:o} {uid} {gid} {groups:?}");
+        }
+        for (mode, own_uid, expected) in
+            [(0o700, 0, true), (0o700, 9, true), (0o700, 5, false), (0o011, 9, false), (0o010, 5, true)]
+        {
+            let facts = PathFacts { kind: PathKind::File, mode, uid: 9, gid: 8 };
+            assert_eq!(may_execute(facts, None, own_uid), expected, "{mode:o} {own_uid}");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::draft::{Value, Values};
 use super::files::Files;
 use super::keys::{self, Key, Kind, Served};
 use super::kinds;
+use super::mistype;
 use super::situation::Situation;
 use super::values::{self, Complaint};
 
@@ -177,7 +178,7 @@ fn check_clients(cx: &mut Context<'_>, value: &Spanned<DeValue<'_>>, title: &str
                     cx.complain(title, item.span(), complaint);
                 }
             }
-            None => kinds::wrong_type(cx, title, Kind::Clients, item),
+            None => mistype::wrong_type(cx, title, Kind::Clients, item),
         }
     }
 }

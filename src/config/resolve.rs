@@ -283,18 +283,18 @@ mod tests {
 
     #[test]
     fn every_word_of_the_key_table_is_understood() {
-        check(keys::DAEMON, "multiplexer", Multiplexer::Auto);
-        check(keys::DAEMON, "launcher", Launcher::Auto);
-        check(keys::LOG, "target", LogTarget::Auto);
-        check(keys::LOG, "fallback", Fallback::None);
-        check(keys::LOG, "level", Level::Info);
-        check(keys::LOG, "format", Format::Superd);
-        check(keys::LOG, "client", ClientDetail::None);
-        check(keys::SERVICE, "stderr", crate::config::settings::Stderr::Null);
+        check(keys::DAEMON, "multiplexer", &Multiplexer::Auto);
+        check(keys::DAEMON, "launcher", &Launcher::Auto);
+        check(keys::LOG, "target", &LogTarget::Auto);
+        check(keys::LOG, "fallback", &Fallback::None);
+        check(keys::LOG, "level", &Level::Info);
+        check(keys::LOG, "format", &Format::Superd);
+        check(keys::LOG, "client", &ClientDetail::None);
+        check(keys::SERVICE, "stderr", &crate::config::settings::Stderr::Null);
     }
 
     #[track_caller]
-    fn check<T: serde::de::DeserializeOwned + Clone>(table: &'static [Key], name: &'static str, some: T) {
+    fn check<T: serde::de::DeserializeOwned + Clone>(table: &'static [Key], name: &'static str, some: &T) {
         let (Kind::Word(words) | Kind::WordOrPath(words)) = keys::find(table, name).unwrap().kind else {
             panic!("{name} is no word");
         };

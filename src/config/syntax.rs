@@ -8,19 +8,31 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Report, Spot};
 
+/// More syntax errors of one file are not shown: it is probably no TOML at all.
+const MAX_ERRORS: usize = 100;
+
 /// Reads a file's text. What can be read is given even if there are errors.
 pub fn parse<'t>(text: &'t str, file: usize, report: &mut Report) -> DeTable<'t> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let mut in_an_array = false;
-    for error in errors {
-        let (message, range) = (error.message(), error.span().unwrap_or(0..0));
-        // An array without its `]` takes every line below it for elements: one mistake, one error.
-        let of_an_array = message.contains("between array elements") || message.contains("in array,");
-        if of_an_array && in_an_array {
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    let unclosed = errors.iter().find(|e| e.message().contains("unclosed array"));
+    let unclosed = unclosed.and_then(toml::de::Error::span).map(|span| span.start);
+    let mut read_up_to = 0;
+    for error in errors.iter().take(MAX_ERRORS) {
+        let range = error.span().unwrap_or(0..0);
+        if range.start < read_up_to {
             continue;
         }
-        in_an_array = of_an_array;
-        report.add(syntax_error(message, text, &table, Spot { file, range }));
+        // A list without its `]` takes every line below it for items: one mistake, one error.
+        let list = list_around(table.get_ref(), range.start).filter(|_| error.message().contains("array"));
+        read_up_to = match (&list, unclosed) {
+            (Some(list), _) => list.end + 1,
+            (None, Some(end)) if error.message().contains("array") => end + 1,
+            _ => range.end,
+        };
+        let spot = Spot { file, range };
+        report.mark_broken(&Spot { file, range: spot.range.start..read_up_to });
+        report.add(syntax_error(error.message(), text, table.get_ref(), &spot, list));
     }
     let table = table.into_inner();
     let mut liberties = Vec::new();
@@ -31,34 +43,68 @@ pub fn parse<'t>(text: &'t str, file: usize, report: &mut Report) -> DeTable<'t>
     table
 }
 
-fn syntax_error(message: &str, text: &str, table: &Spanned<DeTable<'_>>, spot: Spot) -> Diagnostic {
+fn syntax_error(
+    message: &str,
+    text: &str,
+    table: &DeTable<'_>,
+    spot: &Spot,
+    list: Option<Range<usize>>,
+) -> Diagnostic {
+    let other = |range| Spot { file: spot.file, range };
     if message.contains("duplicate key") {
         let name = text.get(spot.range.clone()).unwrap_or_default();
-        let mut first = None;
-        key_before(table.get_ref(), name, spot.range.start, &mut first);
-        let error = Diagnostic::error("syntax", &spot, format!("`{name}` stands twice"));
+        let first =
+            header_before(text, spot.range.start).or_else(|| key_before(table, name, spot.range.start));
+        let error = Diagnostic::error("syntax", spot, format!("`{name}` stands twice"));
         let error = error.label("here again").hint("each table and each key stands once");
         return match first {
-            Some(range) => error.also(&Spot { file: spot.file, range }, "here first"),
+            Some(range) => error.also(&other(range), "here first"),
+            None => error,
+        };
+    }
+    if message.contains("array") {
+        let error = Diagnostic::error("syntax", spot, message);
+        let error = error.hint("does the list lack a comma, or its `]`?");
+        return match list {
+            Some(list) => error.also(&other(list.start..list.start + 1), "the list begins here"),
             None => error,
         };
     }
     let hint = hint_for(message, text, &spot.range);
-    Diagnostic::error("syntax", &spot, message.trim_end_matches(", expected nothing")).maybe_hint(hint)
+    Diagnostic::error("syntax", spot, message.trim_end_matches(", expected nothing")).maybe_hint(hint)
+}
+
+/// The outermost list around a place.
+fn list_around(table: &DeTable<'_>, at: usize) -> Option<Range<usize>> {
+    table.values().find_map(|value| match value.get_ref() {
+        DeValue::Array(_) => Some(value.span()).filter(|span| span.start < at && at <= span.end),
+        DeValue::Table(inner) => list_around(inner, at),
+        _ => None,
+    })
+}
+
+/// The line before `at` that is the same table's header as the line there.
+fn header_before(text: &str, at: usize) -> Option<Range<usize>> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let header = text.get(start..)?.lines().next()?.trim();
+    if !header.starts_with('[') {
+        return None;
+    }
+    let mut from = 0;
+    for line in text.get(..start)?.split_inclusive('\n') {
+        if line.trim() == header {
+            return Some(from..from + line.trim_end().len());
+        }
+        from += line.len();
+    }
+    None
 }
 
 /// The nearest key of this name before a place.
-fn key_before(table: &DeTable<'_>, name: &str, before: usize, found: &mut Option<Range<usize>>) {
-    for (key, value) in table {
-        let span = key.span();
-        let nearer = found.as_ref().is_none_or(|found| found.start < span.start);
-        if key.get_ref() == name && span.start < before && nearer {
-            *found = Some(span);
-        }
-        if let DeValue::Table(inner) = value.get_ref() {
-            key_before(inner, name, before, found);
-        }
-    }
+fn key_before(table: &DeTable<'_>, name: &str, before: usize) -> Option<Range<usize>> {
+    let own = table.keys().filter(|key| key.get_ref() == name).map(Spanned::span);
+    let below = table.values().filter_map(|value| key_before(value.get_ref().as_table()?, name, before));
+    own.chain(below).filter(|span| span.start < before).max_by_key(|span| span.start)
 }
 
 fn hint_for(message: &str, text: &str, range: &Range<usize>) -> Option<String> {
@@ -148,15 +194,10 @@ fn find_escapes(text: &str, span: Range<usize>, found: &mut Vec<Liberty>) {
     }
     let mut bytes = raw.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
-        if byte == b'\\' {
-            if let Some((_, b'e' | b'x')) = bytes.next() {
-                let from = span.start + at;
-                found.push((
-                    from..from + 2,
-                    "this escape is not part of TOML 1.0",
-                    "write `\\u001B` for `\\e`, `\\u00HH` for `\\xHH`",
-                ));
-            }
+        if byte == b'\\' && matches!(bytes.next(), Some((_, b'e' | b'x'))) {
+            let from = span.start + at;
+            let hint = "write `\\u001B` for `\\e`, `\\u00HH` for `\\xHH`";
+            found.push((from..from + 2, "this escape is not part of TOML 1.0", hint));
         }
     }
 }

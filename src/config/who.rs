@@ -5,7 +5,7 @@ use crate::model::identity::{Account, Identity};
 
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Said, Values, Who};
-use super::resolve::{System, UserEntry};
+use super::resolve::{Lookup, System, UserEntry};
 use super::situation::Situation;
 
 /// The user of a service: as whom it runs (`None`: as superd does), and what its environment says of it.
@@ -29,46 +29,49 @@ fn wanted(values: &Values, system: &dyn System, report: &mut Report) -> Option<(
     let group = values.who(("", "group")).map(|(who, spot)| group_id(who, spot, system, report));
     let groups = values.groups(("", "groups")).map(|groups| group_ids(groups, system, report));
     let (who, spot) = values.who(("", "user"))?;
-    let entry = user_entry(who, spot, system, report)?;
-    let (uid, known) = match (who, &entry) {
-        (Who::Id(id), _) => (*id, entry.as_ref()),
-        (Who::Name(_), Some(user)) => (user.uid, Some(user)),
-        (Who::Name(_), None) => return None,
-    };
-    let gid = match (group, who, known) {
+    let (uid, entry) = user_entry(who, spot, system, report)?;
+    let gid = match (group, who, &entry) {
         (Some(group), ..) => group?,
         (None, Who::Name(_), Some(user)) => user.gid,
-        _ => return None,
+        // A number needs its group said; the first step complained.
+        (None, ..) => return None,
     };
-    let groups = match (groups, known) {
+    let groups = match (groups, &entry) {
         (Some(groups), _) => groups?,
         (None, Some(user)) => own_groups(user, gid, spot, system, report)?,
         (None, None) => Vec::new(),
     };
-    let account = known.map_or_else(|| unnamed(uid), account);
+    let account = entry.as_ref().map_or_else(|| unnamed(uid), account);
     Some((Identity { uid, gid, groups }, account))
 }
 
-/// The entry of a user, `Some(None)` for a number without one.
-fn user_entry(who: &Who, spot: &Spot, system: &dyn System, report: &mut Report) -> Option<Option<UserEntry>> {
-    let (found, name) = match who {
-        Who::Name(name) => (system.user(name), name.clone()),
-        Who::Id(id) => (system.uid(*id), id.to_string()),
-    };
-    match (found, who) {
+/// The number of a user, and its entry, which a number need not have.
+fn user_entry(
+    who: &Who,
+    spot: &Spot,
+    system: &dyn System,
+    report: &mut Report,
+) -> Option<(u32, Option<UserEntry>)> {
+    let (found, name) = ask(who, system);
+    let error = match (found, who) {
+        (Ok(entry), Who::Id(id)) => return Some((*id, entry)),
+        (Ok(Some(user)), Who::Name(_)) => return Some((user.uid, Some(user))),
         (Ok(None), Who::Name(_)) => {
             let hint =
                 format!("`useradd --system {name}` makes one; `getent passwd` lists those that there are");
-            report.add(
-                Diagnostic::error("unknown-user", spot, format!("there is no user `{name}`")).hint(hint),
-            );
-            None
+            Diagnostic::error("unknown-user", spot, format!("there is no user `{name}`")).hint(hint)
         }
-        (Ok(entry), _) => Some(entry),
-        (Err(why), _) => {
-            report.add(failed("user", &name, &why, spot));
-            None
-        }
+        (Err(why), _) => failed("user", &name, &why, spot),
+    };
+    report.add(error);
+    None
+}
+
+/// The user's entry, and what to call the user.
+fn ask(who: &Who, system: &dyn System) -> (Lookup<UserEntry>, String) {
+    match who {
+        Who::Name(name) => (system.user(name), name.clone()),
+        Who::Id(id) => (system.uid(*id), id.to_string()),
     }
 }
 
@@ -138,10 +141,7 @@ pub fn helper(
     let said = values.who(("", "helper_user"));
     let default = Who::Name("superd".to_owned());
     let who = said.map_or(&default, |(who, _)| who);
-    let (entry, name) = match who {
-        Who::Name(name) => (system.user(name), name.clone()),
-        Who::Id(id) => (system.uid(*id), id.to_string()),
-    };
+    let (entry, name) = ask(who, system);
     let why = match entry {
         // Deliberately no supplementary groups: the helpers need none.
         Ok(Some(user)) => return Some(Identity { uid: user.uid, gid: user.gid, groups: Vec::new() }),

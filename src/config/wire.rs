@@ -170,3 +170,25 @@ impl Entry<'_> {
         Ok(service)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        check(b"", &WireError::Short);
+        check(&[0xff; 64], &WireError::Short);
+        let mut other = 13_u64.to_le_bytes().to_vec();
+        other.extend_from_slice(br#"{"version":2}"#);
+        check(&other, &WireError::Version(2));
+        let mut empty = 2_u64.to_le_bytes().to_vec();
+        empty.extend_from_slice(b"{}");
+        assert!(matches!(Reader::new(&empty), Err(WireError::Malformed(_))));
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], expected: &WireError) {
+        assert_eq!(Reader::new(bytes).err().as_ref(), Some(expected));
+    }
+}

@@ -8,6 +8,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 
@@ -57,6 +58,9 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     Ok(())
 }
 
+/// After a wait that itself had no memory.
+const REST: Duration = Duration::from_millis(100);
+
 struct Launcher {
     channel: Channel,
     binary: OwnedFd,
@@ -78,7 +82,11 @@ impl Launcher {
         for (_, status) in &self.pending {
             set.push(status.as_fd(), true, false);
         }
-        set.wait(None, &SigSet::empty())?;
+        if set.wait(None, &SigSet::empty()).is_err() {
+            // ENOMEM: what is ready stays ready.
+            std::thread::sleep(REST);
+            return Ok(true);
+        }
         let mut index = first;
         let reports = &mut self.reports;
         self.pending.retain(|(slot, _)| {

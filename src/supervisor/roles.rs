@@ -116,12 +116,8 @@ impl Supervisor {
 
     /// The log's writer has something to say, or has ended.
     pub(super) fn on_log_writer(&mut self) {
-        for report in self.log.on_writer() {
-            if report.errno != 0 {
-                let text = format!("the log file can't be written: {}", process::errno_name(report.errno));
-                self.note(Level::Err, &text);
-            }
-        }
+        // The log says by itself, where it can, that its file can't be written.
+        self.log.on_writer();
         if self.log.writer().is_none() {
             let wait = self.writer_backoff.wait();
             self.timers.set(self.now + wait, Due::AttachWriter);

@@ -17,6 +17,9 @@ use super::timers::{Due, TimerId};
 /// standard error for ever.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
+/// How long the last lines of the log may take to leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How far the end has come.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -123,6 +126,6 @@ impl Supervisor {
         self.write_all_refusals();
         let sessions = self.sessions.table.len();
         self.log_event(Level::Notice, None, Event::Stop { sessions });
-        self.log.flush();
+        self.log.finish(LAST_WORDS);
     }
 }

@@ -36,8 +36,8 @@ impl Starter {
 }
 
 /// Splits this process, which has one thread, in two. The daemon forks once more, so that it leads no session
-/// and can never take a terminal; its standard descriptors are /dev/null, but standard error, which stays
-/// until [`detach_stderr`].
+/// and can never take a terminal; its directory is /, its standard descriptors are /dev/null, but
+/// standard error, which stays until [`detach_stderr`].
 pub fn daemonize() -> io::Result<Side> {
     let (read, write) = fd::pipe()?;
     // SAFETY: there is one thread (this is the program's first act), so the child may do all that it could.
@@ -54,6 +54,8 @@ pub fn daemonize() -> io::Result<Side> {
     let null = fd::open_null()?;
     fd::install(null.as_fd(), 0)?;
     fd::install(null.as_fd(), 1)?;
+    // The directory of whoever started it can be removed and unmounted.
+    nix::unistd::chdir("/")?;
     Ok(Side::Daemon(Starter(write.into())))
 }
 

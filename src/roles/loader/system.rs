@@ -14,13 +14,18 @@ use crate::config::resolve::{Lookup, PathFacts, PathKind, System, UserEntry};
 /// As many symbolic links as the kernel follows before it says ELOOP.
 const MAX_LINKS: usize = 40;
 
+/// What was found, or why nobody could look.
+type Answer<T> = Result<T, String>;
+
+type Groups = Answer<Vec<u32>>;
+
 /// This machine, as it answered during one load.
 #[derive(Default)]
 pub struct Machine {
     users: RefCell<BTreeMap<String, Lookup<UserEntry>>>,
     groups: RefCell<BTreeMap<String, Lookup<u32>>>,
-    groups_of: RefCell<BTreeMap<(String, u32), Result<Vec<u32>, String>>>,
-    ports: RefCell<Option<Result<BTreeMap<String, u16>, String>>>,
+    groups_of: RefCell<BTreeMap<(String, u32), Groups>>,
+    ports: RefCell<Option<Answer<BTreeMap<String, u16>>>>,
 }
 
 impl System for Machine {

@@ -1,0 +1,385 @@
+//! The one table of keys: a key exists everywhere or nowhere. A row is a key: its name, what it takes, what
+//! holds where it is not said, and its line of the manual. Knows no code that reads.
+
+use super::keys::{Key, Kind, Measure, Served, SetOn};
+use super::settings::Resource;
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, default, doc, service: Served::Now, set_on: None }
+}
+
+const fn later(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, default: "", doc, service: Served::Later, set_on: None }
+}
+
+const fn never(name: &'static str, doc: &'static str, why: &'static str) -> Key {
+    Key { name, kind: Kind::Any, default: "", doc, service: Served::Never(why), set_on: None }
+}
+
+const fn option(
+    name: &'static str,
+    kind: Kind,
+    set_on: SetOn,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { name, kind, default, doc, service: Served::Now, set_on: Some(set_on) }
+}
+
+const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &'static str) -> Key {
+    key(name, Kind::Rlimit(resource, measure), "as superd was started with", doc)
+}
+
+use Kind::{
+    Any, Banner, Clients, Command, Environment, Flag, Group, Groups, Include, Inline, Listen, Named, Number,
+    Octal, Path, Size, Table, Text, Time, User, Variables, WholeSeconds, Word, WordOrPath,
+};
+use SetOn::{Both, Connection, Listener};
+
+const KERNELS: &str = "the kernel's";
+const U32: i64 = u32::MAX as i64;
+const I32: i64 = i32::MAX as i64;
+const NO_TRAFFIC: &str =
+    "superd does not see the traffic of an exec service, the program has the connection itself";
+
+/// The names that `[log] facility` may have.
+static FACILITIES: [&str; 19] = facility_names();
+
+const fn facility_names() -> [&'static str; 19] {
+    let mut names = [""; 19];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = super::settings::Facility::NAMES[i].0;
+        i += 1;
+    }
+    names
+}
+
+/// Severities, gravest first.
+static LEVELS: [&str; 6] = ["crit", "err", "warning", "notice", "info", "debug"];
+
+/// The top of a file.
+pub static TOP: &[Key] = &[
+    key(
+        "include",
+        Include,
+        "",
+        "Files to read too, relative to this one; `*` in the last component; sorted by name.",
+    ),
+    key("daemon", Table(DAEMON), "", "superd itself."),
+    key("log", Table(LOG), "", "Where superd's log goes."),
+    key("defaults", Table(SERVICE), "", "Any key of a service: what holds where a service does not say it."),
+    key("service", Named(SERVICE), "", "One table for each service, `[service.NAME]`."),
+    later("sets", Any, "Named sets of addresses."),
+    later("hours", Any, "Named times."),
+];
+
+/// `[daemon]`.
+pub static DAEMON: &[Key] = &[
+    key(
+        "control",
+        Path,
+        "/run/superd/control.sock",
+        "The control socket that superctl talks to. Without root it is below XDG_RUNTIME_DIR.",
+    ),
+    key(
+        "control_group",
+        Group,
+        "root's own",
+        "The group that owns the control socket and may ask; changing is for root.",
+    ),
+    key(
+        "state_dir",
+        Path,
+        "/var/lib/superd",
+        "Where state.json is written. Without root it is ~/.local/state/superd.",
+    ),
+    key("pid_file", Path, "/run/superd/superd.pid", "The locked pid file: the guard against a second start."),
+    key(
+        "helper_user",
+        User,
+        "superd",
+        "Whom the helping processes of superd run as; without root, whoever runs superd.",
+    ),
+    key(
+        "multiplexer",
+        Word(&["auto", "poll", "epoll"]),
+        "auto",
+        "How listeners are waited for: poll, and with hundreds of them poll over an epoll set.",
+    ),
+    key("launcher", Word(&["auto", "staged"]), "auto", "How children are made."),
+    key("max_sessions", Number(1, 4_000_000), "10000", "Sessions over all services, at most."),
+    key("shutdown_grace", Time, "10s", "How long sessions may go on after superd was told to end."),
+    key("zone", Text, "local", "The time zone: local, or a name like Europe/Warsaw."),
+    later("never_ban", Any, "Clients that no service bans."),
+    later("admin_group", Group, "The group that may change things through the control socket."),
+];
+
+/// `[log]`.
+pub static LOG: &[Key] = &[
+    key(
+        "target",
+        WordOrPath(&["auto", "syslog", "journal", "stderr"]),
+        "auto",
+        "Where lines go; a path is a file.",
+    ),
+    key("facility", Word(&FACILITIES), "daemon", "The syslog facility."),
+    key("socket", Path, "/dev/log", "The syslog socket."),
+    key("tag", Text, "superd", "The syslog tag."),
+    key(
+        "fallback",
+        Word(&["console", "stderr", "none"]),
+        "console",
+        "Where errors go while no log daemon answers.",
+    ),
+    key("level", Word(&LEVELS), "info", "Less important lines are not written."),
+    key(
+        "format",
+        Word(&["superd", "xinetd"]),
+        "superd",
+        "The wording; xinetd's is for filters that already match it.",
+    ),
+    key("client", Word(&["full", "prefix", "none"]), "full", "How much of a client's address is written."),
+];
+
+/// `[service.NAME]` and `[defaults]`.
+pub static SERVICE: &[Key] = &[
+    key(
+        "listen",
+        Listen,
+        "must be said",
+        "Where to listen, `tcp:[ADDRESS:]PORT[%INTERFACE]`: a text or a list of them.",
+    ),
+    key(
+        "exec",
+        Command,
+        "must be said",
+        "The program, by its absolute path, and its arguments; one process for each connection.",
+    ),
+    key("argv0", Text, "the path", "What the program finds as its own name."),
+    key("user", User, "must be said as root", "Whom the program runs as; a number needs `group`."),
+    key("group", Group, "the user's", "The group the program runs as."),
+    key("groups", Groups, "the user's own", "Supplementary groups; [] for none."),
+    key("umask", Octal, "022", "The file mode creation mask."),
+    key("nice", Number(-20, 19), "0", "Added to superd's own niceness."),
+    key("cwd", Path, "/", "The working directory, inside of `chroot`."),
+    key("chroot", Path, "", "The root directory; the program is looked for inside of it."),
+    key(
+        "env",
+        Environment,
+        "",
+        "Variables for the program, beside PATH, LANG, HOME, SHELL, USER and LOGNAME.",
+    ),
+    key(
+        "pass_env",
+        Variables,
+        "[]",
+        "Variables that the program gets from superd's own environment, where it has them.",
+    ),
+    key(
+        "rlimits",
+        Table(RLIMITS),
+        "",
+        "Limits of setrlimit(2): a value, or { soft, hard }; \"unlimited\" is one.",
+    ),
+    key("limits", Table(LIMITS), "", "How much of the service may be used at once."),
+    key("timeout", Table(TIMEOUT), "", "Deadlines of a session."),
+    key(
+        "no_new_privileges",
+        Flag,
+        "false",
+        "No set-user-ID program gains anything below the service (PR_SET_NO_NEW_PRIVS).",
+    ),
+    key("stderr", Word(&["socket", "log", "null"]), "socket", "Where the program's standard error goes."),
+    key("banner", Table(BANNER), "", "Texts for clients, at most 4 KiB each."),
+    key("socket", Table(SOCKET), "", "Socket options."),
+    key("log", Table(SERVICE_LOG), "", "What of the service is logged."),
+    key("enabled", Flag, "true", "false: the service is checked, but not bound."),
+    later("wait", Any, "One process per listener, which gets the listening socket."),
+    later("builtin", Any, "A service of superd itself."),
+    later("pool", Any, "Workers that are started ahead."),
+    later("relay", Any, "Pass the connection on to another host."),
+    later("quotes", Any, "Quotes of the built-in qotd."),
+    later("allow", Clients, "Clients that may use the service."),
+    later("deny", Clients, "Clients that may not."),
+    later("users", Any, "Users that may use the service."),
+    later("hours", Any, "When the service may be used."),
+    later("end_sessions", Any, "The end of `hours` ends sessions."),
+    later("rule", Any, "Rules, the first that matches wins."),
+    later("otherwise", Any, "What holds where no rule matches."),
+    later("hosts_access", Any, "Also ask /etc/hosts.allow and /etc/hosts.deny."),
+    later("ban", Any, "When a client is banned."),
+    later("sandbox", Any, "What the program is shut in."),
+    later("tls", Any, "Speak TLS to the client."),
+    later("proxy_from", Any, "Proxies that are believed who the client is."),
+    later("advertise", Any, "Make the service known on the network."),
+];
+
+static LIMITS: &[Key] = &[
+    key("connections", Number(1, 4_000_000), "256", "Sessions of the service at once; \"none\" lifts it."),
+    key(
+        "per_source",
+        Number(1, 4_000_000),
+        "none",
+        "Sessions of one source at once; a source beyond it is refused.",
+    ),
+    key(
+        "on_limit",
+        Word(&["queue", "close"]),
+        "queue",
+        "Clients beyond `connections` wait in the kernel's queue, or are closed with the `busy` banner.",
+    ),
+    key("source_prefix", Inline(SOURCE_PREFIX), "{ v4 = 32, v6 = 64 }", "What counts as one source."),
+    later("rate", Any, "New sessions of the service in a time."),
+    later("rate_per_source", Any, "New sessions of one source in a time."),
+    later("load", Any, "The load average beyond which nobody is served."),
+];
+
+static SOURCE_PREFIX: &[Key] = &[
+    key("v4", Number(0, 32), "32", "Leading bits of an IPv4 address."),
+    key("v6", Number(0, 128), "64", "Leading bits of an IPv6 address."),
+];
+
+static TIMEOUT: &[Key] = &[
+    key("session", Time, "none", "A session's whole life; at its end the program gets TERM."),
+    key("kill_after", Time, "5s", "From TERM to KILL."),
+    never("idle", "How long nothing may be said.", NO_TRAFFIC),
+    never("handshake", "How long until the first byte.", NO_TRAFFIC),
+    later("drain", Any, "How long what the client still sends is read after the program's end."),
+];
+
+static BANNER: &[Key] = &[
+    key("accept", Banner, "", "To a client that is let in, before the program runs."),
+    key("refuse", Banner, "", "To a client that is refused."),
+    key("busy", Banner, "", "To a client beyond a limit."),
+];
+
+/// `banner.NAME = { … }`.
+pub static BANNER_FILE: &[Key] = &[key("file", Path, "must be said", "The file that holds the text.")];
+
+/// `rlimits.NAME = { … }`; the values are read as the limit itself is.
+pub static SOFT_HARD: &[Key] = &[
+    key("soft", Any, "must be said", "The limit in force."),
+    key("hard", Any, "must be said", "How far the program may raise it."),
+];
+
+static SERVICE_LOG: &[Key] = &[
+    key("success", Flag, "true", "Write start and end lines."),
+    key("failure", Flag, "true", "Write refuse lines."),
+    key("facility", Word(&FACILITIES), "that of [log]", "The syslog facility of the service."),
+    key("level", Word(&LEVELS), "info", "The level of start and end lines."),
+];
+
+/// `rlimits`.
+pub static RLIMITS: &[Key] = &[
+    rlimit("as", Resource::As, Measure::Size, "Address space."),
+    rlimit("core", Resource::Core, Measure::Size, "Core files."),
+    rlimit("cpu", Resource::Cpu, Measure::Seconds, "Processor time, in whole seconds."),
+    rlimit("data", Resource::Data, Measure::Size, "Data segment."),
+    rlimit("fsize", Resource::Fsize, Measure::Size, "Size of a file."),
+    rlimit("locks", Resource::Locks, Measure::Count, "File locks."),
+    rlimit("memlock", Resource::Memlock, Measure::Size, "Locked memory."),
+    rlimit("msgqueue", Resource::Msgqueue, Measure::Size, "POSIX message queues."),
+    rlimit("nice", Resource::Nice, Measure::Count, "Ceiling of the niceness, 20 minus it."),
+    rlimit("nofile", Resource::Nofile, Measure::Count, "Open files."),
+    rlimit("nproc", Resource::Nproc, Measure::Count, "Processes of the user."),
+    rlimit("rss", Resource::Rss, Measure::Size, "Resident memory."),
+    rlimit("rtprio", Resource::Rtprio, Measure::Count, "Real-time priority."),
+    rlimit(
+        "rttime",
+        Resource::Rttime,
+        Measure::Microseconds,
+        "Real-time processor time without a blocking call.",
+    ),
+    rlimit("sigpending", Resource::Sigpending, Measure::Count, "Pending signals."),
+    rlimit("stack", Resource::Stack, Measure::Size, "Stack."),
+];
+
+static SOCKET: &[Key] = &[
+    option(
+        "backlog",
+        Number(1, I32),
+        Listener,
+        "4096",
+        "Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.",
+    ),
+    option(
+        "keepalive",
+        Inline(KEEPALIVE),
+        Connection,
+        KERNELS,
+        "Ask silent clients whether they live (SO_KEEPALIVE); { } for the system's times.",
+    ),
+    option(
+        "user_timeout",
+        Time,
+        Connection,
+        KERNELS,
+        "How long sent data may stay unacknowledged (TCP_USER_TIMEOUT).",
+    ),
+    option(
+        "linger",
+        WholeSeconds,
+        Connection,
+        KERNELS,
+        "How long close waits (SO_LINGER); \"0s\" makes it send a reset.",
+    ),
+    option("nodelay", Flag, Connection, KERNELS, "Send small segments at once (TCP_NODELAY)."),
+    option("receive_buffer", Size(I32 as u64), Both, KERNELS, "SO_RCVBUF."),
+    option("send_buffer", Size(I32 as u64), Both, KERNELS, "SO_SNDBUF."),
+    option("receive_timeout", Time, Connection, KERNELS, "SO_RCVTIMEO."),
+    option("send_timeout", Time, Connection, KERNELS, "SO_SNDTIMEO."),
+    option("receive_low_water", Size(I32 as u64), Connection, KERNELS, "SO_RCVLOWAT."),
+    option("ttl", Number(1, 255), Both, KERNELS, "Hops that a packet may make (IP_TTL, IPV6_UNICAST_HOPS)."),
+    option("min_ttl", Number(1, 255), Both, KERNELS, "Packets with fewer hops left are dropped (RFC 5082)."),
+    option("tos", Number(0, 255), Both, KERNELS, "Type of service (IP_TOS, IPV6_TCLASS)."),
+    option("max_segment", Number(88, 32_767), Both, KERNELS, "Bytes in a segment (TCP_MAXSEG)."),
+    option("oob_inline", Flag, Connection, KERNELS, "Urgent data among the rest (SO_OOBINLINE)."),
+    option("reuse_address", Flag, Listener, "true", "Bind while old connections linger (SO_REUSEADDR)."),
+    option(
+        "reuse_port",
+        Flag,
+        Listener,
+        "false",
+        "Share the port with other processes of the same user (SO_REUSEPORT).",
+    ),
+    option(
+        "defer_accept",
+        WholeSeconds,
+        Listener,
+        KERNELS,
+        "Wake superd when data has come (TCP_DEFER_ACCEPT).",
+    ),
+    option(
+        "fast_open",
+        Number(0, I32),
+        Listener,
+        KERNELS,
+        "Length of the queue of TCP Fast Open; 0 for none.",
+    ),
+    option(
+        "free_bind",
+        Flag,
+        Listener,
+        "false",
+        "Bind an address that the host does not have yet (IP_FREEBIND).",
+    ),
+    option("transparent", Flag, Listener, "false", "Bind addresses of others (IP_TRANSPARENT)."),
+    option("mark", Number(0, U32), Both, KERNELS, "SO_MARK."),
+    option("priority", Number(0, I32), Both, KERNELS, "SO_PRIORITY."),
+    later("broadcast", Any, "Receive broadcasts."),
+    later("multicast_ttl", Any, "Hops of multicast packets."),
+    later("multicast_loop", Any, "Hear one's own multicast packets."),
+    later("multicast_interface", Any, "The interface for multicast packets."),
+];
+
+static KEEPALIVE: &[Key] = &[
+    key("idle", WholeSeconds, KERNELS, "Silence before the first question (TCP_KEEPIDLE)."),
+    key("interval", WholeSeconds, KERNELS, "Between two questions (TCP_KEEPINTVL)."),
+    key(
+        "count",
+        Number(1, 127),
+        KERNELS,
+        "Questions without an answer that end the connection (TCP_KEEPCNT).",
+    ),
+];
