@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::SigSet;
@@ -22,6 +22,9 @@ use crate::sys::process;
 
 /// Bytes that are read from one pipe before the next one has its turn: a pipe's usual size.
 const MAX_READ: usize = 64 * 1024;
+
+/// After a wait that itself had no memory.
+const REST: Duration = Duration::from_millis(100);
 
 /// Serves the channel until it closes.
 pub fn run(channel: &Channel) -> io::Result<()> {
@@ -68,7 +71,11 @@ impl Handlers<'_> {
         let mut poll = PollSet::default();
         let channel = poll.push(self.channel.as_fd(), true, !self.ended.is_empty());
         let pipes = poll.push(self.set.as_fd(), true, false);
-        poll.wait(None, &SigSet::empty())?;
+        if poll.wait(None, &SigSet::empty()).is_err() {
+            // ENOMEM: what is ready stays ready.
+            std::thread::sleep(REST);
+            return Ok(true);
+        }
         if poll.ready(channel).read && !self.take_orders()? {
             return Ok(false);
         }
@@ -185,7 +192,7 @@ mod tests {
         loop {
             let mut poll = PollSet::default();
             poll.push(channel.as_fd(), true, false);
-            poll.wait(Some(std::time::Duration::from_secs(20)), &SigSet::empty()).unwrap();
+            poll.wait(Some(Duration::from_secs(20)), &SigSet::empty()).unwrap();
             let mut packet = [0; MAX_PACKET];
             let Received::Packet { len, .. } = channel.receive(&mut packet).unwrap() else {
                 panic!("no packet; so far {packets:?}")
