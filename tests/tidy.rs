@@ -121,8 +121,8 @@ fn documents_name_what_is_there() {
         for (path, function) in code_spans(&text).filter_map(file_and_function) {
             let source = fs::read_to_string(root().join(path));
             assert!(source.is_ok(), "{name}: there is no {path}");
-            let found = source.is_ok_and(|source| source.contains(&format!("fn {function}")));
-            assert!(found, "{name}: there is no `{function}` in {path}");
+            let found = source.is_ok_and(|source| source.contains(&format!("fn {function}(")));
+            assert!(function.is_empty() || found, "{name}: there is no `{function}` in {path}");
         }
     }
     let map = fs::read_to_string(root().join("src/lib.rs")).expect("the map");
