@@ -139,7 +139,8 @@ impl Handlers<'_> {
     /// Says which streams are at their end. What the channel does not take now is said when there is room.
     fn say_ended(&mut self) {
         let channel = self.channel;
-        let unsaid = |&(session, dropped): &(SessionId, u64)| !say(channel, Report::Ended { session, dropped });
+        let unsaid =
+            |&(session, dropped): &(SessionId, u64)| !say(channel, Report::Ended { session, dropped });
         let said = self.ended.iter().position(unsaid).unwrap_or(self.ended.len());
         self.ended.drain(..said);
     }
