@@ -116,7 +116,8 @@ fn no_registry_is_named() {
 /// `src/x.rs` is a file, `tests/x.rs::name` a function in it, `a::b` in the map of the crate a module.
 #[test]
 fn documents_name_what_is_there() {
-    for name in ["docs/architecture.md", "docs/threat-model.md", "docs/differences.md", "docs/performance.md"] {
+    for name in ["docs/architecture.md", "docs/threat-model.md", "docs/differences.md", "docs/performance.md"]
+    {
         let text = fs::read_to_string(root().join(name)).expect(name);
         for (path, function) in code_spans(&text).filter_map(file_and_function) {
             let source = fs::read_to_string(root().join(path));
@@ -140,7 +141,7 @@ fn code_spans(text: &str) -> impl Iterator<Item = &str> {
 /// The function is empty where a file alone is named.
 fn file_and_function(span: &str) -> Option<(&str, &str)> {
     let (path, function) = span.split_once("::").unwrap_or((span, ""));
-    (path.contains('/') && path.ends_with(".rs")).then_some((path, function))
+    path.strip_suffix(".rs")?.contains('/').then_some((path, function))
 }
 
 #[test]
