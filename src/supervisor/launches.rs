@@ -186,10 +186,6 @@ impl Launches {
         }
     }
 
-    fn generation(&self) -> u64 {
-        self.service_plans.as_ref().map_or(ROLES, |(generation, _)| *generation)
-    }
-
     /// The slot whose child this is, if the launcher has not told of it yet.
     pub(super) fn slot_of(&self, pid: i32) -> Option<u16> {
         let used = |index: usize| self.in_flight.get(index).is_some_and(Option::is_some);
