@@ -179,9 +179,10 @@ impl Launches {
 
     fn pass_on(&mut self, generation: u64, block: &OwnedFd) {
         if let Some(channel) = &self.channel {
-            // A channel that is broken or full is found out by the next poll; a new launcher gets the plans.
             if send_plans(channel, generation, block).is_err() {
-                self.channel = None;
+                // Broken, or full of what nobody reads: that launcher ends, the next poll finds its channel
+                // closed, and the one after it gets the plans.
+                channel.shut_down();
             }
         }
     }
