@@ -118,8 +118,11 @@ impl Launcher {
     }
 
     fn keep_plans(&mut self, generation: u64, fds: Vec<OwnedFd>) {
-        if let Some(fd) = fds.into_iter().next() {
-            self.plans.push((generation, fd));
+        let Some(fd) = fds.into_iter().next() else { return };
+        match self.plans.iter_mut().find(|(known, _)| *known == generation) {
+            // Those of the roles are sent again when the helpers' user has changed.
+            Some((_, block)) => *block = fd,
+            None => self.plans.push((generation, fd)),
         }
         let newest = self.plans.len().saturating_sub(2);
         let mut index = 0;

@@ -54,6 +54,8 @@ pub fn run(assignment: &OsStr) -> io::Result<()> {
     let assignment: Assignment = serde_json::from_slice(assignment.as_bytes())?;
     let table = SlotTable::open(fd::take_inherited(assignment.slots)?, SLOTS)?;
     let slot = table.get(usize::from(assignment.launch.slot)).ok_or(io::ErrorKind::InvalidInput)?;
+    // Open until the slot has the errno: its end is what makes the supervisor look.
+    let _status = fd::take_inherited(assignment.status)?;
     let Err(error) = become_plan(&assignment, slot);
     slot.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
     // The slot has told it; standard error may be the client.
@@ -66,7 +68,6 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     note(slot, Step::Stage);
     let connection = fd::take_inherited(assignment.connection)?;
     let stderr = assignment.stderr.map(fd::take_inherited).transpose()?;
-    let _status = fd::take_inherited(assignment.status)?;
     let binary = fd::take_inherited(assignment.binary)?;
     let plan = read_plan(&fd::take_inherited(assignment.plans)?, assignment.launch.plan)?;
     note(slot, Step::Signals);
@@ -104,6 +105,10 @@ fn become_program(
     let envp = environment_of(service, launch, program)?;
     note(slot, Step::Stdio);
     install_stdio(connection.as_fd(), program.stderr, stderr)?;
+    if let (Some(pipe), Some(identity)) = (stderr, &program.identity) {
+        // A pipe is its maker's: without this the program could not open /dev/stderr.
+        std::os::unix::fs::fchown(pipe, Some(identity.uid), Some(identity.gid))?;
+    }
     note(slot, Step::Descriptors);
     fd::cloexec_from(3)?;
     note(slot, Step::Nice);

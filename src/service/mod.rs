@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod backoff;
 pub mod environment;
+pub mod lines;
 pub mod reason;
 pub mod record;
 pub mod refusals;

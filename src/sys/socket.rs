@@ -8,7 +8,7 @@ use nix::sys::socket::{MsgFlags, Shutdown};
 
 use crate::model::address::canonical;
 
-/// The length of a sockaddr_storage.
+/// The length of a `sockaddr_storage`.
 #[allow(clippy::cast_possible_truncation)] // 128
 const STORAGE: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 

@@ -1,0 +1,156 @@
+//! Handing launches to the launcher, in batches, and starting the launcher itself.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+
+use crate::config::settings::Level;
+use crate::model::session::SessionId;
+use crate::protocol::launch::{BATCH, Launch, ROLES, Request};
+use crate::service::reason::Reason;
+use crate::supervisor::Supervisor;
+use crate::supervisor::sessions::{Phase, ProcessOwner};
+use crate::supervisor::timers::Due;
+
+use super::{InFlight, Job, Lateness};
+
+impl Supervisor {
+    /// Starts the launcher, now or, if that fails, after a while.
+    pub(in crate::supervisor) fn start_launcher(&mut self) {
+        match self.launches.start_launcher() {
+            Ok(pid) => {
+                self.sessions.own(pid, ProcessOwner::Launcher);
+                self.launcher_is_back();
+                self.send_launches();
+            }
+            Err(error) => {
+                self.note(Level::Err, &format!("the launcher can't be started: {error}"));
+                self.start_launcher_later();
+            }
+        }
+    }
+
+    pub(super) fn start_launcher_later(&mut self) {
+        let wait = self.launches.backoff.wait();
+        self.timers.set(self.now + wait, Due::StartLauncher);
+    }
+
+    /// Hands what waits to the launcher, in batches.
+    pub(in crate::supervisor) fn send_launches(&mut self) {
+        while !self.launches.blocked
+            && !self.launches.held
+            && self.launches.is_up()
+            && !self.launches.queue.is_empty()
+        {
+            if !self.send_batch() {
+                return;
+            }
+        }
+    }
+
+    /// Sends up to [`BATCH`] launches. `false`: no more can be sent now.
+    fn send_batch(&mut self) -> bool {
+        let generation = self.launches.generation();
+        let mut batch: Vec<(Launch, Job)> = Vec::with_capacity(BATCH);
+        while batch.len() < BATCH {
+            let Some(slot) = self.launches.free.pop() else { break };
+            let Some(job) = self.launches.queue.pop_front() else {
+                self.launches.free.push(slot);
+                break;
+            };
+            if let Some(launch) = self.describe(slot, generation, &job) {
+                batch.push((launch, job));
+            } else {
+                self.launches.free.push(slot);
+                self.forget_job(&job);
+            }
+        }
+        if batch.is_empty() {
+            return false;
+        }
+        let sent = self.send_packet(&batch);
+        self.settle_batch(batch, sent)
+    }
+
+    fn send_packet(&self, batch: &[(Launch, Job)]) -> io::Result<()> {
+        let mut packet = Vec::new();
+        Request::Launch(batch.iter().map(|(launch, _)| *launch).collect()).encode(&mut packet);
+        let fds: Vec<BorrowedFd<'_>> = batch.iter().flat_map(|(_, job)| self.descriptors_of(job)).collect();
+        for (launch, _) in batch {
+            if let Some(slot) = self.launches.slots.get(usize::from(launch.slot)) {
+                slot.pid.store(0, Ordering::Relaxed);
+                slot.step.store(0, Ordering::Relaxed);
+                slot.errno.store(0, Ordering::Release);
+            }
+        }
+        self.launches.channel.as_ref().ok_or(io::ErrorKind::NotConnected)?.send(&packet, &fds)
+    }
+
+    /// After a batch was sent, or not: its jobs are in flight, or wait again in their old order.
+    fn settle_batch(&mut self, batch: Vec<(Launch, Job)>, sent: io::Result<()>) -> bool {
+        let since = self.now;
+        if let Err(error) = sent {
+            for (launch, job) in batch.into_iter().rev() {
+                self.launches.free.push(launch.slot);
+                self.launches.queue.push_front(job);
+            }
+            if error.kind() == io::ErrorKind::WouldBlock {
+                self.launches.blocked = true;
+            } else {
+                self.lose_launcher();
+            }
+            return false;
+        }
+        for (launch, job) in batch {
+            if let Job::Session(key) = job
+                && let Some(session) = self.sessions.table.get_mut(key)
+            {
+                session.phase = Phase::Launching(launch.slot);
+            }
+            if let Some(place) = self.launches.in_flight.get_mut(usize::from(launch.slot)) {
+                *place = Some(InFlight { job, since, started: false, lateness: Lateness::InTime });
+            }
+        }
+        true
+    }
+
+    fn descriptors_of<'a>(&'a self, job: &'a Job) -> Vec<BorrowedFd<'a>> {
+        match job {
+            Job::Role(_, channel) => channel.iter().map(AsFd::as_fd).collect(),
+            Job::Session(key) => {
+                let session = self.sessions.table.get(*key);
+                let both = session.map(|s| [s.connection.as_ref(), s.stderr.as_ref()]);
+                both.into_iter().flatten().flatten().map(AsFd::as_fd).collect()
+            }
+        }
+    }
+
+    /// The launch of a job; none if there is nothing to launch any more.
+    fn describe(&self, slot: u16, generation: u64, job: &Job) -> Option<Launch> {
+        let fds = u8::try_from(self.descriptors_of(job).len()).ok()?;
+        match job {
+            Job::Role(kind, _) => Some(Launch {
+                slot,
+                generation: ROLES,
+                plan: *kind as u32,
+                fds,
+                session: SessionId { epoch: self.epoch, serial: 0 },
+                client: None,
+                local: None,
+            }),
+            Job::Session(key) => {
+                let session = self.sessions.table.get(*key)?;
+                let plan = self.services.get(session.service)?.plan?;
+                let (id, client, local) = (session.id, Some(session.client), session.local);
+                Some(Launch { slot, generation, plan, fds, session: id, client, local })
+            }
+        }
+    }
+
+    /// A job that can't be launched any more: its service is gone.
+    fn forget_job(&mut self, job: &Job) {
+        if let &Job::Session(key) = job {
+            self.abandon_session(key, Reason::Shutdown);
+        }
+    }
+}
