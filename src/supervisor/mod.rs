@@ -30,6 +30,7 @@ mod accept;
 mod admin;
 mod binding;
 mod commit;
+mod directory;
 mod farewells;
 mod holder;
 mod journal;
