@@ -178,12 +178,11 @@ impl Launches {
     }
 
     fn pass_on(&mut self, generation: u64, block: &OwnedFd) {
-        if let Some(channel) = &self.channel {
-            if send_plans(channel, generation, block).is_err() {
-                // Broken, or full of what nobody reads: that launcher ends, the next poll finds its channel
-                // closed, and the one after it gets the plans.
-                channel.shut_down();
-            }
+        let Some(channel) = &self.channel else { return };
+        if send_plans(channel, generation, block).is_err() {
+            // Broken, or full of what nobody reads: that launcher ends, the next poll finds its channel closed,
+            // and the one after it gets the plans.
+            channel.shut_down();
         }
     }
 
