@@ -182,6 +182,12 @@ impl Endpoint {
     }
 }
 
+impl From<InetEndpoint> for Endpoint {
+    fn from(inet: InetEndpoint) -> Self {
+        Self::Inet(inet)
+    }
+}
+
 /// See [`Endpoint::key`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EndpointKey(Endpoint);
@@ -262,7 +268,14 @@ mod tests {
     use super::*;
 
     fn inet(transport: Transport, ip: &str, port: u16) -> InetEndpoint {
-        InetEndpoint { transport, ip: ip.parse().unwrap(), port, zone: None, interface: None, optional: false }
+        InetEndpoint {
+            transport,
+            ip: ip.parse().unwrap(),
+            port,
+            zone: None,
+            interface: None,
+            optional: false,
+        }
     }
 
     fn unix(kind: UnixKind, name: UnixName, mode: u32) -> Endpoint {

@@ -60,9 +60,8 @@ pub fn plan_sockets<K: Copy + Eq + std::hash::Hash>(
     }
     let mut close: Vec<K> = Vec::new();
     for socket in bound {
-        let unused = free
-            .get(&socket.endpoint.key())
-            .is_some_and(|left| left.iter().any(|b| b.key == socket.key));
+        let unused =
+            free.get(&socket.endpoint.key()).is_some_and(|left| left.iter().any(|b| b.key == socket.key));
         if unused {
             close.push(socket.key);
         }

@@ -94,9 +94,8 @@ pub fn open_listener(endpoint: &Endpoint, options: &SocketOptions) -> Result<Own
 }
 
 fn open_inet(endpoint: &InetEndpoint, options: &SocketOptions) -> Result<OwnedFd, BindError> {
-    let failed = |step| {
-        move |error: io::Error| BindError::new(&Endpoint::Inet(endpoint.clone()), step, &error)
-    };
+    let failed =
+        |step| move |error: io::Error| BindError::new(&Endpoint::Inet(endpoint.clone()), step, &error);
     let v6 = endpoint.ip.is_ipv6();
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
     let kind = Type::STREAM.cloexec().nonblocking();
@@ -156,8 +155,8 @@ mod tests {
         InetEndpoint { interface: InterfaceName::new(interface), ..endpoint }
     }
 
-    fn open(endpoint: &Endpoint) -> Result<OwnedFd, BindError> {
-        open_listener(endpoint, &SocketOptions::default())
+    fn open(endpoint: &InetEndpoint) -> Result<OwnedFd, BindError> {
+        open_inet(endpoint, &SocketOptions::default())
     }
 
     #[test]
@@ -195,7 +194,7 @@ mod tests {
             assert!(error.is_absence(), "{what}: {error}");
         }
         let refused = SocketOptions { ttl: Some(0), ..SocketOptions::default() };
-        let error = open_listener(&endpoint("127.0.0.1", 0), &refused).unwrap_err();
+        let error = open_inet(&endpoint("127.0.0.1", 0), &refused).unwrap_err();
         assert!(!error.is_absence());
         assert_eq!(error.to_string(), "socket option `ttl` for tcp:127.0.0.1:0: Invalid argument");
     }
@@ -215,15 +214,15 @@ mod tests {
     #[test]
     fn a_free_bind_needs_no_address() {
         let options = SocketOptions { free_bind: Some(true), ..SocketOptions::default() };
-        open_listener(&endpoint("192.0.2.77", 0), &options).unwrap();
-        open_listener(&endpoint("2001:db8::77", 0), &options).unwrap();
+        open_inet(&endpoint("192.0.2.77", 0), &options).unwrap();
+        open_inet(&endpoint("2001:db8::77", 0), &options).unwrap();
     }
 
     #[test]
     fn a_listener_comes_beside_an_overlapping_one() {
         for (old, new) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")] {
             let kept = open(&endpoint(old, 0)).unwrap();
-            let beside = endpoint(new, bound_address(kept.as_fd()).unwrap().port());
+            let beside = endpoint(new, bound_address(kept.as_fd()).unwrap().port()).into();
             let options = SocketOptions::default();
             assert_eq!(open_beside(&beside, &options).unwrap_err().errno, Errno::EADDRINUSE);
             allow_overlap(kept.as_fd(), true).unwrap();
