@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::client::Client;
+
 /// An IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2) counts as the IPv4 address that it holds, everywhere.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -27,14 +29,27 @@ impl Default for SourcePrefix {
     }
 }
 
-/// The network that a client counts as, for limits per source: its address cut to the prefix.
+/// What a client counts as, for limits per source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Source(IpAddr);
+pub enum Source {
+    /// Its address, cut to the prefix.
+    Network(IpAddr),
+    /// Its user, by a unix socket.
+    User(u32),
+}
 
 impl Source {
-    /// The source of a client's address. IPv4-mapped addresses count as IPv4.
-    pub fn of(client: IpAddr, prefix: SourcePrefix) -> Self {
-        Self(match client.to_canonical() {
+    /// The source of a client.
+    pub fn of(client: &Client, prefix: SourcePrefix) -> Self {
+        match client {
+            Client::Inet(address) => Self::of_address(address.ip(), prefix),
+            Client::User { uid, .. } => Self::User(*uid),
+        }
+    }
+
+    /// The network of an address. IPv4-mapped addresses count as IPv4.
+    pub fn of_address(client: IpAddr, prefix: SourcePrefix) -> Self {
+        Self::Network(match client.to_canonical() {
             IpAddr::V4(ip) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(prefix.v4.min(32))).unwrap_or(0);
                 IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & mask))
@@ -44,11 +59,6 @@ impl Source {
                 IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask))
             }
         })
-    }
-
-    /// The first address of the network.
-    pub fn address(self) -> IpAddr {
-        self.0
     }
 }
 
@@ -70,7 +80,8 @@ mod tests {
 
     #[track_caller]
     fn check(client: &str, prefix: SourcePrefix, expected: &str) {
-        assert_eq!(Source::of(client.parse().unwrap(), prefix).address().to_string(), expected);
+        let expected = Source::Network(expected.parse().unwrap());
+        assert_eq!(Source::of_address(client.parse().unwrap(), prefix), expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! of files, sockets, clocks or the layers above.
 
 pub mod address;
+pub mod client;
 pub mod endpoint;
 pub mod identity;
 pub mod name;

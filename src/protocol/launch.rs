@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{Program, RlimitPair};
+use crate::model::client::Client;
 use crate::model::identity::Identity;
 use crate::model::name::ServiceName;
 use crate::model::session::SessionId;
@@ -35,6 +36,8 @@ pub enum Plan {
         program: Box<Program>,
         /// The limit of descriptors that superd was started with, before it raised its own.
         nofile: RlimitPair,
+        /// It is given the listener, as descriptor 3 too, not a connection.
+        wait: bool,
     },
     /// superd itself, in a role, on a channel as descriptor 3.
     Role {
@@ -59,7 +62,7 @@ pub struct Launch {
     /// The session.
     pub session: SessionId,
     /// The client, if there is one.
-    pub client: Option<SocketAddr>,
+    pub client: Option<Client>,
     /// The address that the client asked, if there is one.
     pub local: Option<SocketAddr>,
 }
@@ -88,6 +91,9 @@ pub enum Report {
 /// A packet that is none of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
+
+/// In the place of an address' family.
+const USER: u8 = b'U';
 
 const PLANS: u8 = b'P';
 const LAUNCH: u8 = b'L';
@@ -136,7 +142,7 @@ impl Launch {
         out.push(self.fds);
         out.extend(self.session.epoch.to_le_bytes());
         out.extend(self.session.serial.to_le_bytes());
-        encode_address(self.client, out);
+        encode_client(self.client, out);
         encode_address(self.local, out);
     }
 
@@ -147,7 +153,7 @@ impl Launch {
             plan: reader.u32()?,
             fds: reader.byte()?,
             session: SessionId { epoch: reader.u64()?, serial: reader.u64()? },
-            client: reader.address()?,
+            client: reader.client()?,
             local: reader.address()?,
         })
     }
@@ -182,6 +188,19 @@ pub fn decode_reports(packet: &[u8]) -> Result<Vec<Report>, Malformed> {
         });
     }
     Ok(reports)
+}
+
+fn encode_client(client: Option<Client>, out: &mut Vec<u8>) {
+    match client {
+        None => encode_address(None, out),
+        Some(Client::Inet(address)) => encode_address(Some(address), out),
+        Some(Client::User { uid, gid, pid }) => {
+            out.push(USER);
+            out.extend(uid.to_le_bytes());
+            out.extend(gid.to_le_bytes());
+            out.extend(pid.to_le_bytes());
+        }
+    }
 }
 
 fn encode_address(address: Option<SocketAddr>, out: &mut Vec<u8>) {
@@ -226,8 +245,23 @@ impl Reader<'_> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 
-    fn address(&mut self) -> Result<Option<SocketAddr>, Malformed> {
+    fn client(&mut self) -> Result<Option<Client>, Malformed> {
         match self.byte()? {
+            USER => {
+                let (uid, gid) = (self.u32()?, self.u32()?);
+                Ok(Some(Client::User { uid, gid, pid: i32::from_le_bytes(self.take()?) }))
+            }
+            family => Ok(self.address_of(family)?.map(Client::Inet)),
+        }
+    }
+
+    fn address(&mut self) -> Result<Option<SocketAddr>, Malformed> {
+        let family = self.byte()?;
+        self.address_of(family)
+    }
+
+    fn address_of(&mut self, family: u8) -> Result<Option<SocketAddr>, Malformed> {
+        match family {
             0 => Ok(None),
             4 => {
                 let ip = IpAddr::from(self.take::<4>()?);
@@ -335,6 +369,7 @@ mod tests {
 
     #[test]
     fn requests_survive_the_way() {
+        let user = Some(Client::User { uid: 1000, gid: u32::MAX, pid: i32::MAX });
         let batch = (0..BATCH).map(|_| launch("[fe80::1%3]:79", Some("[fe80::2%3]:79"))).collect();
         for request in [
             Request::Plans { generation: u64::MAX },

@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn source(text: &str) -> Source {
-        Source::of(text.parse().unwrap(), SourcePrefix::default())
+        Source::of_address(text.parse().unwrap(), SourcePrefix::default())
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
     fn a_source_that_is_gone_is_forgotten() {
         let mut admission = Admission::new(10);
         for n in 0..100_000_u32 {
-            let source = Source::of(std::net::Ipv4Addr::from_bits(n).into(), SourcePrefix::default());
+            let source = Source::of_address(std::net::Ipv4Addr::from_bits(n).into(), SourcePrefix::default());
             admission.admit(0, &limits(0, 1), source).unwrap();
             admission.release(0, source);
         }

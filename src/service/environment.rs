@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 
+use crate::model::client::Client;
 use crate::model::name::ServiceName;
 use crate::model::session::SessionId;
 
 /// The names that superd sets for each connection; a configuration may not set them.
-pub const RESERVED: [&str; 15] = [
+pub const RESERVED: [&str; 18] = [
     "PROTO",
     "TCPLOCALIP",
     "TCPLOCALPORT",
@@ -16,6 +17,9 @@ pub const RESERVED: [&str; 15] = [
     "TCPREMOTEPORT",
     "TCPREMOTEHOST",
     "TCPREMOTEINFO",
+    "IPCREMOTEEUID",
+    "IPCREMOTEEGID",
+    "IPCREMOTEPATH",
     "REMOTE_HOST",
     "REMOTE_ADDR",
     "REMOTE_PORT",
@@ -31,25 +35,42 @@ pub const RESERVED: [&str; 15] = [
 pub fn of_connection(
     service: &ServiceName,
     session: SessionId,
-    client: Option<SocketAddr>,
+    client: Option<Client>,
     local: Option<SocketAddr>,
 ) -> Vec<(&'static str, String)> {
-    let mut variables =
-        vec![("SUPERD_SERVICE", service.to_string()), ("SUPERD_SESSION", session.to_string())];
-    if let Some(client) = client {
-        let ip = address_text(client);
-        variables.push(("PROTO", "TCP".to_owned()));
-        variables.push(("TCPREMOTEIP", ip.clone()));
-        variables.push(("TCPREMOTEPORT", client.port().to_string()));
-        variables.push(("REMOTE_HOST", ip.clone()));
-        variables.push(("REMOTE_ADDR", ip));
-        variables.push(("REMOTE_PORT", client.port().to_string()));
+    let mut variables = vec![("SUPERD_SERVICE", service.to_string()), ("SUPERD_SESSION", session.to_string())];
+    match client {
+        Some(Client::Inet(client)) => {
+            let ip = address_text(client);
+            variables.push(("PROTO", "TCP".to_owned()));
+            variables.push(("TCPREMOTEIP", ip.clone()));
+            variables.push(("TCPREMOTEPORT", client.port().to_string()));
+            variables.push(("REMOTE_HOST", ip.clone()));
+            variables.push(("REMOTE_ADDR", ip));
+            variables.push(("REMOTE_PORT", client.port().to_string()));
+        }
+        Some(Client::User { uid, gid, .. }) => {
+            variables.push(("PROTO", "IPC".to_owned()));
+            variables.push(("IPCREMOTEEUID", uid.to_string()));
+            variables.push(("IPCREMOTEEGID", gid.to_string()));
+        }
+        None => {}
     }
     if let Some(local) = local {
         variables.push(("TCPLOCALIP", address_text(local)));
         variables.push(("TCPLOCALPORT", local.port().to_string()));
     }
     variables
+}
+
+/// The variables of a server that is given its listener, by which it finds that as descriptor 3
+/// (`sd_listen_fds(3)`). Its pid is known to itself alone.
+pub fn of_listener(service: &ServiceName, pid: u32) -> [(&'static str, String); 3] {
+    [
+        ("LISTEN_FDS", "1".to_owned()),
+        ("LISTEN_PID", pid.to_string()),
+        ("LISTEN_FDNAMES", service.to_string()),
+    ]
 }
 
 fn address_text(address: SocketAddr) -> String {
@@ -86,5 +107,11 @@ mod tests {
         }
         assert!(variables.iter().all(|(key, _)| RESERVED.contains(key)));
         assert_eq!(of_connection(&name, session, None, None).len(), 2);
+        let user = Some(Client::User { uid: 1000, gid: 100, pid: 7 });
+        let variables = of_connection(&name, session, user, None);
+        for expected in [("PROTO", "IPC"), ("IPCREMOTEEUID", "1000"), ("IPCREMOTEEGID", "100")] {
+            assert!(variables.iter().any(|(key, value)| (*key, value.as_str()) == expected), "{expected:?}");
+        }
+        assert!(variables.iter().all(|(key, _)| RESERVED.contains(key)));
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::settings::{Facility, Level};
+use crate::model::client::Client;
 use crate::model::endpoint::Endpoint;
 use crate::model::place::Place;
 use crate::model::session::SessionId;
@@ -48,8 +49,8 @@ pub enum Event<'a> {
     Start {
         /// The session.
         session: SessionId,
-        /// The client.
-        client: SocketAddr,
+        /// The client; none of a server that waits.
+        client: Option<Client>,
         /// The address that it asked.
         local: Option<SocketAddr>,
         /// The program's process.
@@ -59,8 +60,8 @@ pub enum Event<'a> {
     End {
         /// The session.
         session: SessionId,
-        /// The client.
-        client: SocketAddr,
+        /// The client; none of a server that waits.
+        client: Option<Client>,
         /// The program's process.
         pid: i32,
         /// How it ended.
@@ -75,7 +76,7 @@ pub enum Event<'a> {
     /// A client was refused.
     Refuse {
         /// The client.
-        client: SocketAddr,
+        client: Client,
         /// Why.
         reason: Reason,
         /// Where the limit or rule stands.
@@ -92,8 +93,8 @@ pub enum Event<'a> {
     LaunchFailed {
         /// The session.
         session: SessionId,
-        /// The client.
-        client: SocketAddr,
+        /// The client; none of a server that waits.
+        client: Option<Client>,
         /// The step that failed (`set user`, `exec`).
         step: &'a str,
         /// The error, as the kernel names it (`EPERM`).

@@ -5,11 +5,11 @@
 //! small work, and where nobody is refused there is nothing to wake up for. Time comes in as a value.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::Facility;
 use crate::model::address::Source;
+use crate::model::client::Client;
 use crate::model::place::Place;
 
 use super::reason::Reason;
@@ -31,7 +31,7 @@ pub struct Refusal<'a> {
     /// What its client counts as.
     pub source: Source,
     /// The client.
-    pub client: SocketAddr,
+    pub client: Client,
     /// Why.
     pub reason: Reason,
     /// Where the limit or rule stands.
@@ -66,7 +66,7 @@ struct Count {
     since_line: u64,
     service: Box<str>,
     facility: Option<Facility>,
-    client: SocketAddr,
+    client: Client,
     rule: Option<Place>,
 }
 
@@ -161,7 +161,7 @@ impl Count {
 mod tests {
     use super::*;
     use crate::model::address::SourcePrefix;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     /// One step: a refusal of `service` from the n-th source, or a look at what is due.
     enum Step {
@@ -277,8 +277,8 @@ mod tests {
     }
 
     fn refusal(service: &'static str, number: u32) -> Refusal<'static> {
-        let client = SocketAddr::from((Ipv4Addr::from_bits(number), 5));
-        let source = Source::of(client.ip(), SourcePrefix::default());
+        let client = Client::from(SocketAddr::from((Ipv4Addr::from_bits(number), 5)));
+        let source = Source::of(&client, SourcePrefix::default());
         Refusal { service, facility: None, source, client, reason: Reason::PerSource, rule: None }
     }
 }

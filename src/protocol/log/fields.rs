@@ -4,11 +4,11 @@
 
 use std::fmt;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::settings::ClientDetail;
-use crate::model::address::{SourcePrefix, canonical};
+use crate::model::address::{Source, SourcePrefix, canonical};
+use crate::model::client::Client;
 use crate::service::record::{Event, ExitStatus};
 
 use super::signal;
@@ -52,7 +52,9 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
     match event {
         Event::Start { session, client, local, pid } => {
             field("session", Value::Shown(session));
-            field("client", Value::Shown(&Client { address: *client, detail }));
+            if let Some(client) = *client {
+                field("client", Value::Shown(&Shortened { client, detail, with_port: true }));
+            }
             if let Some(local) = local {
                 field("local", Value::Shown(&canonical(*local)));
             }
@@ -60,7 +62,9 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
         }
         Event::End { session, client, pid, status, duration, cpu, cause } => {
             field("session", Value::Shown(session));
-            field("client", Value::Shown(&Client { address: *client, detail }));
+            if let Some(client) = *client {
+                field("client", Value::Shown(&Shortened { client, detail, with_port: true }));
+            }
             field("pid", Value::Shown(pid));
             match status {
                 ExitStatus::Code(code) => field("status", Value::Shown(code)),
@@ -72,7 +76,7 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
             optional(&mut field, "cause", *cause);
         }
         Event::Refuse { client, reason, rule, count } => {
-            field("client", Value::Shown(&Client { address: *client, detail }));
+            field("client", Value::Shown(&Shortened { client: *client, detail, with_port: true }));
             field("reason", Value::Bytes(reason.word().as_bytes()));
             if let Some(rule) = rule {
                 field("rule", Value::Shown(rule));
@@ -87,7 +91,9 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
         }
         Event::LaunchFailed { session, client, step, error, program } => {
             field("session", Value::Shown(session));
-            field("client", Value::Shown(&Client { address: *client, detail }));
+            if let Some(client) = *client {
+                field("client", Value::Shown(&Shortened { client, detail, with_port: true }));
+            }
             field("step", Value::Bytes(step.as_bytes()));
             field("error", Value::Bytes(error.as_bytes()));
             field("program", Value::Bytes(program.as_bytes()));
@@ -133,38 +139,33 @@ fn optional(field: &mut impl FnMut(&'static str, Value), key: &'static str, valu
 }
 
 /// A client, as much of it as `[log] client` lets be written.
-struct Client {
-    address: SocketAddr,
-    detail: ClientDetail,
-}
-
-impl fmt::Display for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.detail {
-            ClientDetail::Full => canonical(self.address).fmt(f),
-            detail => ClientIp { ip: self.address.ip(), detail }.fmt(f),
-        }
-    }
-}
-
-/// A client without its port.
-pub(super) struct ClientIp {
-    /// The address.
-    pub(super) ip: IpAddr,
+pub(super) struct Shortened {
+    /// The client.
+    pub(super) client: Client,
     /// How much of it.
     pub(super) detail: ClientDetail,
+    /// Its port, too, where all of it is written.
+    pub(super) with_port: bool,
 }
 
-impl fmt::Display for ClientIp {
+impl fmt::Display for Shortened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ip = self.ip.to_canonical();
+        let address = match (self.detail, self.client) {
+            (ClientDetail::None, _) => return f.write_str("-"),
+            // A user of this machine has no network.
+            (_, Client::User { .. }) => return self.client.fmt(f),
+            (_, Client::Inet(address)) => canonical(address),
+        };
         match self.detail {
-            ClientDetail::Full => ip.fmt(f),
             ClientDetail::Prefix => {
-                let bits = if ip.is_ipv4() { LOGGED.v4 } else { LOGGED.v6 };
-                write!(f, "{}/{bits}", crate::model::address::Source::of(ip, LOGGED).address())
+                let bits = if address.is_ipv4() { LOGGED.v4 } else { LOGGED.v6 };
+                match Source::of_address(address.ip(), LOGGED) {
+                    Source::Network(network) => write!(f, "{network}/{bits}"),
+                    Source::User(uid) => write!(f, "uid:{uid}"),
+                }
             }
-            ClientDetail::None => f.write_str("-"),
+            _ if self.with_port => address.fmt(f),
+            _ => address.ip().fmt(f),
         }
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn an_entry_has_its_fields() {
         let client = "192.0.2.7:5".parse().unwrap();
-        let record = Record::about("finger", Event::Start { session: SESSION, client, local: None, pid: 7 });
+        let record = Record::about("finger", Event::Start { session: SESSION, client: Some(client), local: None, pid: 7 });
         check(
             &record,
             b"MESSAGE=line\nPRIORITY=6\nSYSLOG_FACILITY=3\nSYSLOG_IDENTIFIER=superd\n\
@@ -134,10 +134,10 @@ mod tests {
     fn message_ids_are_unique_and_well_formed() {
         let client = "192.0.2.7:5".parse().unwrap();
         let events = [
-            Event::Start { session: SESSION, client, local: None, pid: 7 },
+            Event::Start { session: SESSION, client: Some(client), local: None, pid: 7 },
             Event::End {
                 session: SESSION,
-                client,
+                client: Some(client),
                 pid: 7,
                 status: ExitStatus::Unknown,
                 duration: Duration::ZERO,
@@ -146,7 +146,7 @@ mod tests {
             },
             Event::Refuse { client, reason: Reason::Launch, rule: None, count: 1 },
             Event::RefuseOthers { count: 1 },
-            Event::LaunchFailed { session: SESSION, client, step: "", error: "", program: "" },
+            Event::LaunchFailed { session: SESSION, client: Some(client), step: "", error: "", program: "" },
             Event::Stderr { session: SESSION, line: b"", dropped: 0 },
             Event::State { state: "online", reason: None, endpoint: None, retry: None },
             Event::Reload { generation: 1, kept: 0, changed: 0, opened: 0, closed: 0 },

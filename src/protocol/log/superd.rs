@@ -60,12 +60,12 @@ mod tests {
         let client = "192.0.2.7:51234".parse().unwrap();
         let local = Some("[::ffff:198.51.100.1]:79".parse().unwrap());
         check(
-            Event::Start { session: SESSION, client, local, pid: 4711 },
+            Event::Start { session: SESSION, client: Some(client), local, pid: 4711 },
             "start finger session=67405a10-1f client=192.0.2.7:51234 local=198.51.100.1:79 pid=4711",
         );
         let end = |status, cause| Event::End {
             session: SESSION,
-            client,
+            client: Some(client),
             pid: 4711,
             status,
             duration: Duration::from_micros(1_203_900),
@@ -104,7 +104,7 @@ mod tests {
         check(
             Event::LaunchFailed {
                 session: SESSION,
-                client,
+                client: Some(client),
                 step: "set user",
                 error: "EPERM",
                 program: "/usr/sbin/in.fingerd",

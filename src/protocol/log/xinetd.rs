@@ -3,20 +3,24 @@
 //! Only what xinetd would have said in just these words is said here; the rest is left to superd's own.
 
 use std::io::Write;
-use std::net::SocketAddr;
 
 use crate::config::settings::ClientDetail;
+use crate::model::client::Client;
 use crate::service::record::{Event, ExitStatus, Record};
 
-use super::fields::ClientIp;
+use super::fields::Shortened;
 
 /// Appends the record's line; `false` if xinetd has no word for it, and nothing was appended.
 pub(super) fn push(out: &mut Vec<u8>, record: &Record, detail: ClientDetail) -> bool {
-    let from = |client: &SocketAddr| ClientIp { ip: client.ip(), detail };
+    let from = |client: &Client| Shortened { client: *client, detail, with_port: false };
     let service = record.service.unwrap_or("-");
     let written = match &record.event {
-        Event::Start { client, pid, .. } => {
+        Event::Start { client: Some(client), pid, .. } => {
             write!(out, "START: {service} pid={pid} from={}", from(client))
+        }
+        // What xinetd says of a server that waits.
+        Event::Start { client: None, pid, .. } => {
+            write!(out, "START: {service} pid={pid} from=<no address>")
         }
         Event::End { pid, status, duration, .. } => {
             let seconds = duration.as_secs();
@@ -54,13 +58,13 @@ mod tests {
 
     const SESSION: SessionId = SessionId { epoch: 1, serial: 1 };
 
-    fn client() -> SocketAddr {
+    fn client() -> Client {
         "[::ffff:192.0.2.7]:5".parse().unwrap()
     }
 
     fn end(status: ExitStatus) -> Event<'static> {
         let (duration, cpu) = (Duration::from_millis(1900), Duration::ZERO);
-        Event::End { session: SESSION, client: client(), pid: 4711, status, duration, cpu, cause: None }
+        Event::End { session: SESSION, client: Some(client()), pid: 4711, status, duration, cpu, cause: None }
     }
 
     fn refuse(reason: Reason, count: u64) -> Event<'static> {
@@ -69,7 +73,7 @@ mod tests {
 
     #[test]
     fn lines_are_xinetds() {
-        let start = Event::Start { session: SESSION, client: client(), local: None, pid: 4711 };
+        let start = Event::Start { session: SESSION, client: Some(client()), local: None, pid: 4711 };
         check(&start, "START: finger pid=4711 from=192.0.2.7");
         check(&end(ExitStatus::Code(0)), "EXIT: finger status=0 pid=4711 duration=1(sec)");
         check(&end(ExitStatus::Signal(15)), "EXIT: finger signal=15 pid=4711 duration=1(sec)");
