@@ -28,17 +28,8 @@ pub const ROLES: u64 = 0;
 /// How to make one kind of child. A memfd of plans comes with [`Request::Plans`], see [`super::plans`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Plan {
-    /// A service's program, on a connection.
-    Program {
-        /// Whose.
-        service: ServiceName,
-        /// The program and its world.
-        program: Box<Program>,
-        /// The limit of descriptors that superd was started with, before it raised its own.
-        nofile: RlimitPair,
-        /// It is given the listener, as descriptor 3 too, not a connection.
-        wait: bool,
-    },
+    /// A service's program.
+    Program(Box<ProgramPlan>),
     /// superd itself, in a role, on a channel as descriptor 3.
     Role {
         /// Its word behind `--role`.
@@ -46,6 +37,19 @@ pub enum Plan {
         /// Whom it runs as; `None` for superd's own identity.
         identity: Option<Identity>,
     },
+}
+
+/// How a service's program is started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProgramPlan {
+    /// Whose.
+    pub service: ServiceName,
+    /// The program and its world.
+    pub program: Program,
+    /// The limit of descriptors that superd was started with, before it raised its own.
+    pub nofile: RlimitPair,
+    /// It is given the listener, as descriptor 3 too, not a connection.
+    pub wait: bool,
 }
 
 /// One child to make.

@@ -12,14 +12,14 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::{Program, Resource, RlimitPair, Stderr};
+use crate::config::settings::{Resource, Stderr};
+use crate::model::client::Client;
 use crate::model::identity::Identity;
-use crate::model::name::ServiceName;
-use crate::protocol::launch::{Launch, Plan, SLOTS, Step};
+use crate::protocol::launch::{Launch, Plan, ProgramPlan, SLOTS, Step};
 use crate::protocol::plans;
 use crate::service::environment;
 use crate::sys::memory::{SealedMap, Slot, SlotTable};
-use crate::sys::{fd, process, signal};
+use crate::sys::{fd, process, signal, socket};
 
 /// What one stage is to do, and under which numbers it finds its descriptors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,9 +76,7 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     note(slot, Step::Session);
     process::new_session()?;
     match plan {
-        Plan::Program { service, program, nofile } => {
-            become_program(slot, &assignment.launch, &service, &program, nofile, &connection, stderr.as_ref())
-        }
+        Plan::Program(plan) => become_program(slot, &assignment.launch, &plan, &connection, stderr.as_ref()),
         Plan::Role { name, identity } => {
             become_role(slot, &name, identity.as_ref(), connection.as_fd(), binary.as_fd())
         }
@@ -93,16 +91,15 @@ fn read_plan(block: &OwnedFd, index: u32) -> io::Result<Plan> {
 fn become_program(
     slot: &Slot,
     launch: &Launch,
-    service: &ServiceName,
-    program: &Program,
-    nofile: RlimitPair,
+    plan: &ProgramPlan,
     connection: &OwnedFd,
     stderr: Option<&OwnedFd>,
 ) -> io::Result<Never> {
+    let program = &plan.program;
     // All that allocates comes before the resource limits, which may leave no memory for it.
     let path = c_string(program.path.as_os_str())?;
     let argv = program.argv.iter().map(|a| Ok(CString::new(a.as_str())?)).collect::<io::Result<Vec<_>>>()?;
-    let envp = environment_of(service, launch, program)?;
+    let envp = environment_of(plan, launch, connection.as_fd())?;
     note(slot, Step::Stdio);
     install_stdio(connection.as_fd(), program.stderr, stderr)?;
     if let (Some(pipe), Some(identity)) = (stderr, &program.identity) {
@@ -111,6 +108,10 @@ fn become_program(
     }
     note(slot, Step::Descriptors);
     fd::cloexec_from(3)?;
+    if plan.wait {
+        // sd_listen_fds(3): the first descriptor behind the standard ones.
+        fd::install(fd::duplicate_above(connection.as_fd(), 10)?.as_fd(), 3)?;
+    }
     note(slot, Step::Nice);
     if program.nice != 0 {
         process::add_nice(program.nice)?;
@@ -124,7 +125,7 @@ fn become_program(
     note(slot, Step::WorkingDirectory);
     std::env::set_current_dir(&program.cwd)?;
     note(slot, Step::Rlimits);
-    let inherited = [(Resource::Nofile, nofile)];
+    let inherited = [(Resource::Nofile, plan.nofile)];
     let configured = program.rlimits.iter().map(|(&resource, &pair)| (resource, pair));
     for (resource, pair) in inherited.into_iter().chain(configured) {
         process::set_rlimit(rlimit_number(resource), pair.soft, pair.hard)?;
@@ -187,9 +188,17 @@ fn install_stdio(connection: BorrowedFd<'_>, stderr: Stderr, pipe: Option<&Owned
     }
 }
 
-fn environment_of(service: &ServiceName, launch: &Launch, program: &Program) -> io::Result<Vec<CString>> {
-    let own = environment::of_connection(service, launch.session, launch.client, launch.local);
-    let fixed = program.env.iter().map(|(key, value)| format!("{key}={value}"));
+fn environment_of(plan: &ProgramPlan, launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut own = environment::of_connection(&plan.service, launch.session, launch.client, launch.local);
+    if plan.wait {
+        own.extend(environment::of_listener(&plan.service, std::process::id()));
+    }
+    if matches!(launch.client, Some(Client::User { .. }))
+        && let Some(path) = socket::client_path(socket)
+    {
+        own.push(("IPCREMOTEPATH", path));
+    }
+    let fixed = plan.program.env.iter().map(|(key, value)| format!("{key}={value}"));
     let all = fixed.chain(own.into_iter().map(|(key, value)| format!("{key}={value}")));
     all.map(|text| Ok(CString::new(text)?)).collect()
 }

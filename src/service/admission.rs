@@ -71,19 +71,20 @@ impl Admission {
             return Err(Reason::PerSource);
         }
         *of_source += 1;
-        if self.services.len() <= service {
-            self.services.resize(service + 1, 0);
-        }
-        if let Some(count) = self.services.get_mut(service) {
-            *count += 1;
-        }
-        self.total += 1;
+        self.count(service);
         Ok(())
     }
 
-    /// Gives back what [`Admission::admit`] has counted.
-    pub fn release(&mut self, service: ServiceKey, source: Source) {
-        if let Entry::Occupied(mut entry) = self.sources.entry((service, source)) {
+    /// Counts a server that has no client of its own: in all limits but its source's.
+    pub fn admit_server(&mut self, service: ServiceKey) {
+        self.count(service);
+    }
+
+    /// Gives back what [`Admission::admit`] or [`Admission::admit_server`] has counted.
+    pub fn release(&mut self, service: ServiceKey, source: Option<Source>) {
+        if let Some(source) = source
+            && let Entry::Occupied(mut entry) = self.sources.entry((service, source))
+        {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -93,6 +94,16 @@ impl Admission {
             *count = count.saturating_sub(1);
         }
         self.total = self.total.saturating_sub(1);
+    }
+
+    fn count(&mut self, service: ServiceKey) {
+        if self.services.len() <= service {
+            self.services.resize(service + 1, 0);
+        }
+        if let Some(count) = self.services.get_mut(service) {
+            *count += 1;
+        }
+        self.total += 1;
     }
 
     fn forget_if_idle(&mut self, service: ServiceKey, source: Source) -> Option<u32> {
@@ -136,12 +147,12 @@ mod tests {
         assert_eq!(admission.admit(7, &limits(0, 0), c), Ok(()));
         assert_eq!(admission.admit(7, &limits(0, 0), c), Err(Reason::MaxSessions));
         assert_eq!((admission.total(), admission.sessions(0), admission.sessions(7)), (4, 3, 1));
-        admission.release(0, a);
+        admission.release(0, Some(a));
         assert_eq!(admission.admit(0, &two_each, a), Ok(()));
         for source in [a, a, b] {
-            admission.release(0, source);
+            admission.release(0, Some(source));
         }
-        admission.release(7, c);
+        admission.release(7, Some(c));
         assert_eq!((admission.total(), admission.sources.len()), (0, 0));
     }
 
@@ -159,7 +170,7 @@ mod tests {
         for n in 0..100_000_u32 {
             let source = Source::of_address(std::net::Ipv4Addr::from_bits(n).into(), SourcePrefix::default());
             admission.admit(0, &limits(0, 1), source).unwrap();
-            admission.release(0, source);
+            admission.release(0, Some(source));
         }
         assert_eq!(admission.sources.len(), 0);
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::config::settings::{self, OnLimit, Stderr};
 use crate::model::address::Source;
+use crate::model::client::Client;
 use crate::model::session::SessionId;
 use crate::protocol::launch::SLOTS;
 use crate::service::admission::ServiceKey;
@@ -36,17 +37,25 @@ impl Supervisor {
 
     /// Takes whoever waits at a listener that goes away, as far as its service has room.
     pub(super) fn accept_until_empty(&mut self, key: ListenerKey) {
+        let service = self.listeners.get(key).and_then(|listener| self.services.get(listener.service));
+        if service.is_some_and(|service| service.settings.wait) {
+            return;
+        }
         while self.accept_one(key) {}
         self.send_launches();
     }
 
     /// `false`: the batch is over.
     fn accept_one(&mut self, key: ListenerKey) -> bool {
-        let Some(listener) = self.listeners.get(key) else { return false };
-        let service = listener.service;
+        let Some(service) = self.listeners.get(key).map(|listener| listener.service) else { return false };
         if !self.may_accept(service) {
             return false;
         }
+        if self.services.get(service).is_some_and(|service| service.settings.wait) {
+            self.lend(key);
+            return false;
+        }
+        let Some(listener) = self.listeners.get(key) else { return false };
         match socket::accept(listener.fd.as_fd()) {
             Accepted::Connection(connection, client) => {
                 self.resources_are_back();
@@ -91,10 +100,11 @@ impl Supervisor {
 
     /// Polls the listeners of a service, or not, and says so when that changes.
     pub(super) fn watch_service(&mut self, key: ServiceKey) {
-        let watched = self.may_accept(key);
+        let may_accept = self.may_accept(key);
         let Some(service) = self.services.get(key) else { return };
         for listener in service.listeners.clone() {
-            self.listeners.watch(listener, watched);
+            let is_ours = self.listeners.get(listener).is_some_and(|l| l.lent.is_none());
+            self.listeners.watch(listener, may_accept && is_ours);
         }
         self.say_paused_or_resumed(key);
     }
@@ -111,11 +121,11 @@ impl Supervisor {
         listener: ListenerKey,
         key: ServiceKey,
         connection: OwnedFd,
-        client: SocketAddr,
+        client: Client,
     ) {
         let Some(service) = self.services.get(key) else { return };
         let settings = Rc::clone(&service.settings);
-        let source = Source::of(client.ip(), settings.limits.source_prefix);
+        let source = Source::of(&client, settings.limits.source_prefix);
         if let Err(reason) = self.admission.admit(key, &settings.limits, source) {
             return self.refuse(key, connection, client, source, reason);
         }
@@ -123,34 +133,43 @@ impl Supervisor {
             socket::send_now(connection.as_fd(), banner);
         }
         let local = self.local_address(listener, &connection);
-        let session = self.new_session(key, settings, connection, client, local, source);
-        let session = self.sessions.table.insert(session);
-        if !self.make_stderr(session) {
-            return self.abandon_session(session, Reason::Launch);
-        }
-        if let Some(service) = self.services.get_mut(key) {
-            service.in_flight += 1;
-        }
-        self.launches.enqueue(Job::Session(session));
+        let mut session = self.new_session(key, settings, connection);
+        session.client = Some(client);
+        session.local = local;
+        session.source = Some(source);
+        self.enqueue_session(session);
     }
 
-    fn new_session(
+    /// Takes an admitted session into the table, and asks for its launch.
+    pub(super) fn enqueue_session(&mut self, session: Session) -> SessionKey {
+        let service = session.service;
+        let key = self.sessions.table.insert(session);
+        if let Some(service) = self.services.get_mut(service) {
+            service.in_flight += 1;
+        }
+        if self.make_stderr(key) {
+            self.launches.enqueue(Job::Session(key));
+        } else {
+            self.abandon_session(key, Reason::Launch);
+        }
+        key
+    }
+
+    pub(super) fn new_session(
         &mut self,
         service: ServiceKey,
         settings: Rc<settings::Service>,
         connection: OwnedFd,
-        client: SocketAddr,
-        local: Option<SocketAddr>,
-        source: Source,
     ) -> Session {
         self.serial += 1;
         Session {
             id: SessionId { epoch: self.epoch, serial: self.serial },
             service,
             settings,
-            client,
-            local,
-            source,
+            client: None,
+            local: None,
+            source: None,
+            lent: None,
             connection: Some(connection),
             stderr: None,
             phase: Phase::Queued,
@@ -190,7 +209,7 @@ impl Supervisor {
         &mut self,
         key: ServiceKey,
         connection: OwnedFd,
-        client: SocketAddr,
+        client: Client,
         source: Source,
         reason: Reason,
     ) {

@@ -135,7 +135,12 @@ impl Supervisor {
                 let listener = self.listeners.insert(fd, key, endpoint);
                 self.give_listener(key, listener);
                 for old in over {
-                    self.retire_listener(old, key);
+                    if self.services.get(key).is_some_and(|service| service.settings.wait) {
+                        // Two listeners would be two servers.
+                        self.listeners.close(old);
+                    } else {
+                        self.retire_listener(old, key);
+                    }
                 }
             }
             Origin::Absent(errno) => self.wait_for_endpoint(key, Absent { endpoint, errno, retry_at: None }),

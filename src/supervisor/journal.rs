@@ -1,9 +1,8 @@
 //! What the supervisor writes to its log: records about services and sessions, and the count of refusals.
 
-use std::net::SocketAddr;
-
 use crate::config::settings::{self, Level};
 use crate::model::address::Source;
+use crate::model::client::Client;
 use crate::service::admission::ServiceKey;
 use crate::service::reason::Reason;
 use crate::service::record::{Event, Record};
@@ -28,7 +27,7 @@ impl Supervisor {
     pub(super) fn log_refusal(
         &mut self,
         key: ServiceKey,
-        client: SocketAddr,
+        client: Client,
         source: Source,
         reason: Reason,
     ) {

@@ -24,7 +24,9 @@ impl Supervisor {
     pub(super) fn session_has_process(&mut self, key: SessionKey, pid: i32) {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         session.pid = pid;
-        session.connection = None;
+        if session.settings.timeouts.drain.is_none() {
+            session.connection = None;
+        }
         session.stderr = None;
         self.sessions.own(pid, ProcessOwner::Session(key));
     }
@@ -75,12 +77,12 @@ impl Supervisor {
         self.touched.push(service);
     }
 
-    /// A connection that was admitted and can't be served: nothing was started for it.
+    /// A session that was admitted and can't be launched: nothing was started for it.
     pub(super) fn abandon_session(&mut self, key: SessionKey, reason: Reason) {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         let (service, client, source) = (session.service, session.client, session.source);
         let connection: Option<OwnedFd> = session.connection.take();
-        if let Some(connection) = connection {
+        if let (Some(connection), Some(client), Some(source)) = (connection, client, source) {
             self.refuse(service, connection, client, source, reason);
         }
         self.remove_session(key);
@@ -143,6 +145,12 @@ impl Supervisor {
         }
         let was_full = self.admission.is_full();
         self.admission.release(session.service, session.source);
+        if let (Some(connection), Some(patience)) = (session.connection, session.settings.timeouts.drain) {
+            self.farewells.drain(connection, self.now + patience);
+        }
+        if let Some(listener) = session.lent {
+            self.take_back(key, listener, session.since);
+        }
         self.touched.push(session.service);
         self.all_touched |= was_full;
         let gone = self.services.get(session.service).is_some_and(|service| service.is_gone);

@@ -6,12 +6,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use crate::config::settings::Multiplexer;
 use crate::model::endpoint::Endpoint;
 use crate::service::admission::ServiceKey;
+use crate::service::backoff::Backoff;
 use crate::sys::poll::{EpollSet, PollSet};
 
+use super::lending::{Keepsake, fresh_rests};
+use super::sessions::SessionKey;
 use super::slab::Slab;
 
 /// A listener, as long as it is open.
@@ -28,7 +32,21 @@ pub(super) struct Listener {
     pub(super) endpoint: Endpoint,
     /// It goes away; what it still has is served.
     pub(super) retired: bool,
+    /// It was lent to a server that waits: nobody else accepts from it.
+    pub(super) lent: Option<Loan>,
+    /// What is needed to set it right when its server has ended.
+    pub(super) keepsake: Option<Keepsake>,
+    pub(super) rests: Backoff,
     watched: bool,
+}
+
+/// A listener's loan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loan {
+    /// To the server of this session.
+    Server(SessionKey),
+    /// Its server ended without serving; the next one has to wait until then.
+    Rest(Instant),
 }
 
 /// All listeners.
@@ -46,7 +64,7 @@ impl Listeners {
     }
 
     pub(super) fn insert(&mut self, fd: OwnedFd, service: ServiceKey, endpoint: Endpoint) -> ListenerKey {
-        self.table.insert(Listener { fd, service, endpoint, retired: false, watched: false })
+        self.table.insert(Listener { fd, service, endpoint, retired: false, lent: None, keepsake: None, rests: fresh_rests(), watched: false })
     }
 
     pub(super) fn get(&self, key: ListenerKey) -> Option<&Listener> {

@@ -37,6 +37,7 @@ mod farewells;
 mod holder;
 mod journal;
 mod launches;
+mod lending;
 mod lifecycle;
 mod listeners;
 mod load;

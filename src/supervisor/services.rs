@@ -46,6 +46,8 @@ pub(super) struct Service {
     pub(super) said_paused: Option<Reason>,
     pub(super) say_resumed: Option<TimerId>,
     pub(super) said_degraded: bool,
+    /// It was said that a server of it ends without serving.
+    pub(super) said_resting: bool,
 }
 
 /// A launch plan: an index means nothing without its generation.
@@ -83,6 +85,7 @@ impl Service {
             said_paused: None,
             say_resumed: None,
             said_degraded: false,
+            said_resting: false,
         }
     }
 

@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use crate::config::settings;
 use crate::model::address::Source;
+use crate::model::client::Client;
 use crate::model::session::SessionId;
 use crate::service::admission::ServiceKey;
 use crate::sys::process::Ended;
 
+use super::listeners::ListenerKey;
 use super::slab::Slab;
 use super::timers::TimerId;
 
@@ -25,10 +27,13 @@ pub(super) struct Session {
     pub(super) service: ServiceKey,
     /// The settings that it began with; a reload does not change them.
     pub(super) settings: Rc<settings::Service>,
-    pub(super) client: SocketAddr,
+    /// None of a server that waits by itself.
+    pub(super) client: Option<Client>,
     pub(super) local: Option<SocketAddr>,
-    pub(super) source: Source,
-    /// superd's copy, until the child exists.
+    pub(super) source: Option<Source>,
+    /// The listener that it was lent, for `wait`.
+    pub(super) lent: Option<ListenerKey>,
+    /// superd's copy, until the child exists; with `timeout.drain`, until its end.
     pub(super) connection: Option<OwnedFd>,
     /// The pipe that becomes the program's standard error, until the child exists.
     pub(super) stderr: Option<OwnedFd>,

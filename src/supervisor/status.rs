@@ -11,7 +11,7 @@ use crate::sys::{fd, process, socket};
 
 use super::Supervisor;
 use super::collecting::collects;
-use super::listeners::Listener;
+use super::listeners::{Listener, Loan};
 use super::options;
 use super::services::Service;
 
@@ -100,6 +100,15 @@ impl Supervisor {
         if let Some(exhaustion) = &self.exhaustion {
             let retry = exhaustion.until.saturating_duration_since(self.now);
             return ("paused", Some(process::errno_name(exhaustion.errno)), Some(retry));
+        }
+        let rests = service.listeners.iter().filter_map(|&key| self.listeners.get(key)?.lent);
+        let rest = rests.filter_map(|loan| match loan {
+            Loan::Rest(until) => Some(until),
+            Loan::Server(_) => None,
+        });
+        if let Some(until) = rest.max() {
+            let retry = until.saturating_duration_since(self.now);
+            return ("paused", Some("backoff".to_owned()), Some(retry));
         }
         match self.full(key) {
             Some(reason) => ("paused", Some(reason.word().to_owned()), None),

@@ -26,6 +26,8 @@ pub(super) enum Due {
     AcceptAgain,
     /// A listener that goes away has been open long enough for handshakes that were under way.
     CloseRetired(usize),
+    /// A listener whose server ended without serving has rested.
+    LendAgain(super::listeners::ListenerKey),
     /// The log file gets another writer.
     AttachWriter,
     /// The handlers are started again.

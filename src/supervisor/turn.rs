@@ -208,6 +208,7 @@ impl Supervisor {
             Due::LoaderTimeout => self.loader_timeout(),
             Due::AcceptAgain => self.accept_again(),
             Due::CloseRetired(key) => self.close_retired(key),
+            Due::LendAgain(key) => self.lend_again(key),
             Due::AttachWriter => self.attach_writer(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::Shutdown => self.continue_ending(),

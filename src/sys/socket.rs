@@ -1,12 +1,13 @@
 //! Sockets: accepting and the little that is done to accepted ones.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, UnixAddr, getpeername, getsockopt, sockopt};
 
 use crate::model::address::canonical;
+use crate::model::client::Client;
 
 /// The length of a `sockaddr_storage`.
 #[allow(clippy::cast_possible_truncation)] // 128
@@ -16,7 +17,7 @@ const STORAGE: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::so
 #[derive(Debug)]
 pub enum Accepted {
     /// A connection, blocking and close-on-exec, and its client.
-    Connection(OwnedFd, SocketAddr),
+    Connection(OwnedFd, Client),
     /// Nobody waits.
     Empty,
     /// This one is gone before it was taken; there may be more.
@@ -43,8 +44,8 @@ pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
         Ok(fd) => {
             // SAFETY: the kernel has just made this descriptor for this call.
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            match address_of(&address) {
-                Some(client) => Accepted::Connection(fd, canonical(client)),
+            match client_of(fd.as_fd(), &address) {
+                Some(client) => Accepted::Connection(fd, client),
                 None => Accepted::Aborted,
             }
         }
@@ -57,6 +58,21 @@ pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
         }
         Err(_) => Accepted::Aborted,
     }
+}
+
+fn client_of(connection: BorrowedFd<'_>, address: &libc::sockaddr_storage) -> Option<Client> {
+    if i32::from(address.ss_family) == libc::AF_UNIX {
+        let credentials = getsockopt(&connection, sockopt::PeerCredentials).ok()?;
+        let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+        return Some(Client::User { uid, gid, pid });
+    }
+    address_of(address).map(|address| Client::Inet(canonical(address)))
+}
+
+/// The path that the client of a unix socket has bound, if it has one that is text.
+pub fn client_path(connection: BorrowedFd<'_>) -> Option<String> {
+    let address: UnixAddr = getpeername(connection.as_raw_fd()).ok()?;
+    address.path()?.to_str().map(str::to_owned)
 }
 
 fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
@@ -91,7 +107,7 @@ pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 
 /// Takes what is wrong with a socket (`SO_ERROR`); 0 if nothing is.
 pub fn take_error(socket: BorrowedFd<'_>) -> i32 {
-    nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::SocketError).unwrap_or(libc::EBADF)
+    getsockopt(&socket, sockopt::SocketError).unwrap_or(libc::EBADF)
 }
 
 /// Sends a few bytes into the empty buffer of a fresh connection, without waiting; what does not fit is

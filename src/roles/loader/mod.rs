@@ -10,7 +10,7 @@ use nix::sys::signal::SigSet;
 
 use crate::config::settings::Config;
 use crate::config::wire;
-use crate::protocol::launch::{Malformed, Plan};
+use crate::protocol::launch::{Malformed, Plan, ProgramPlan};
 use crate::protocol::load::{Loaded, Request};
 use crate::protocol::plans;
 use crate::sys::channel::{Channel, Received};
@@ -55,10 +55,13 @@ fn receive(channel: &Channel) -> io::Result<Option<Request>> {
 
 /// One plan for each service, in their order: its place is its index.
 fn plans_of(config: &Config, request: &Request) -> Vec<Plan> {
-    let plan = |service: &crate::config::settings::Service| Plan::Program {
-        service: service.name.clone(),
-        program: Box::new(service.program.clone()),
-        nofile: request.nofile,
+    let plan = |service: &crate::config::settings::Service| {
+        Plan::Program(Box::new(ProgramPlan {
+            service: service.name.clone(),
+            program: service.program.clone(),
+            nofile: request.nofile,
+            wait: service.wait,
+        }))
     };
     config.services().iter().map(plan).collect()
 }

@@ -141,7 +141,7 @@ impl Supervisor {
             Job::Session(key) => {
                 let session = self.sessions.table.get(*key)?;
                 let PlanId { generation, index: plan } = self.services.get(session.service)?.plan;
-                let (id, client, local) = (session.id, Some(session.client), session.local);
+                let (id, client, local) = (session.id, session.client, session.local);
                 Some(Launch { slot, generation, plan, fds, session: id, client, local })
             }
         }
