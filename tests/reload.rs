@@ -316,9 +316,11 @@ fn check_hung_reload(superd: &Superd) {
 #[test]
 fn a_client_of_a_service_that_goes_is_not_anothers() {
     // So many that the loader is seen at work; they sort behind the first, which all take its place.
-    let many: String = (0..3000)
-        .map(|n| format!("[service.m{n}]\nenabled = false\nlisten = \"tcp4:127.0.0.1:{}\"\nexec = [\"{{probe}}\", \"hello\"]\n{{user}}\n", 20_000 + n))
-        .collect();
+    let disabled = |n: usize| {
+        let listen = format!("tcp4:127.0.0.1:{}", 20_000 + n);
+        service(&format!("m{n}"), &listen, "hello", "enabled = false")
+    };
+    let many = (0..3000).map(disabled).collect::<Vec<_>>().concat();
     let other = service("zzz", ANY, "hello", "");
     let held = service("aaa", ANY, "until-eof", "limits = { connections = 1 }");
     let superd = Superd::with(&format!("{held}{other}{many}"));
