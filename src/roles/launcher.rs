@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 
 use crate::protocol::launch::{
-    BATCH, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, Step, encode_reports,
+    BATCH, KEPT_PLANS, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, Step, encode_reports,
 };
 use crate::roles::stage::Assignment;
 use crate::sys::channel::{Channel, Received};
@@ -124,7 +124,7 @@ impl Launcher {
             Some((_, block)) => *block = fd,
             None => self.plans.push((generation, fd)),
         }
-        let newest = self.plans.len().saturating_sub(2);
+        let newest = self.plans.len().saturating_sub(KEPT_PLANS);
         let mut index = 0;
         self.plans.retain(|(generation, _)| {
             index += 1;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::protocol::launch::{ROLES, Request, SLOTS, Step};
+use crate::protocol::launch::{KEPT_PLANS, ROLES, Request, SLOTS, Step};
 use crate::roles::launcher;
 use crate::service::backoff::Backoff;
 use crate::sys::channel::Channel;
@@ -82,9 +82,10 @@ pub(super) struct Launches {
     queue: VecDeque<Job>,
     in_flight: Vec<Option<InFlight>>,
     free: Vec<u16>,
-    /// Plans of superd's roles, and of the configuration in force: kept for the next launcher.
+    /// Plans of superd's roles, of the configuration in force and of the one before, whose last clients may still
+    /// wait in the queue: kept for the next launcher.
     role_plans: OwnedFd,
-    service_plans: Option<(u64, OwnedFd)>,
+    service_plans: VecDeque<(u64, OwnedFd)>,
     /// The launcher's channel was full.
     blocked: bool,
     /// No process can be made just now; what waits, waits on.
@@ -103,7 +104,7 @@ impl Launches {
             in_flight: (0..SLOTS).map(|_| None).collect(),
             free: (0..u16::try_from(SLOTS).unwrap_or(u16::MAX)).rev().collect(),
             role_plans: role_plans(None)?,
-            service_plans: None,
+            service_plans: VecDeque::new(),
             blocked: false,
             held: false,
         })
@@ -158,17 +159,20 @@ impl Launches {
         let pid = self.spawner.spawn(&image, Parentage::Own)?;
         self.blocked = false;
         send_plans(&own, ROLES, &self.role_plans)?;
-        if let Some((generation, plans)) = &self.service_plans {
+        for (generation, plans) in &self.service_plans {
             send_plans(&own, *generation, plans)?;
         }
         self.channel = Some(own);
         Ok(pid)
     }
 
-    /// The plans of a new configuration are used from now on, also for what waits in the queue.
+    /// The plans of a new configuration, used from now on by the services that it has.
     pub(super) fn use_plans(&mut self, generation: u64, block: OwnedFd) {
         self.pass_on(generation, &block);
-        self.service_plans = Some((generation, block));
+        self.service_plans.push_back((generation, block));
+        if self.service_plans.len() > KEPT_PLANS {
+            self.service_plans.pop_front();
+        }
     }
 
     /// Roles are made by these plans from now on.
@@ -186,8 +190,9 @@ impl Launches {
         }
     }
 
-    fn generation(&self) -> u64 {
-        self.service_plans.as_ref().map_or(ROLES, |(generation, _)| *generation)
+    /// Does the launcher have the plans of this generation?
+    fn knows(&self, generation: u64) -> bool {
+        self.service_plans.iter().any(|(known, _)| *known == generation)
     }
 
     /// The slot whose child this is, if the launcher has not told of it yet.
