@@ -62,3 +62,17 @@ fn who_waits_at_a_service_that_goes_gets_its_program_and_no_other() {
     superd.until_idle();
     assert_eq!(superd.count_log("start b"), 0);
 }
+
+#[test]
+fn a_launcher_that_does_not_answer_is_replaced() {
+    let superd = Superd::with(&service("a", "\"hello\""));
+    superd.allow_errors("degraded reason=launcher");
+    let launcher = role(&superd, "superd-launcher").unwrap();
+    kill(launcher, Signal::SIGSTOP).unwrap();
+    let mut clients: Vec<Client> = (0..20).map(|_| superd.connect("a")).collect();
+    for client in &mut clients {
+        assert_eq!(client.read_text(), "hello\n");
+    }
+    superd.until_idle();
+    assert_eq!(superd.service("a")["started"], 20);
+}

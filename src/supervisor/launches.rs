@@ -152,6 +152,8 @@ impl Launches {
     }
 
     fn start_launcher(&mut self) -> io::Result<i32> {
+        // Children of the launcher before this one may still write to its slots.
+        self.slots = SlotTable::create(SLOTS)?;
         let (own, theirs) = Channel::pair()?;
         let argv = launcher::arguments(theirs.as_fd(), self.binary.as_fd(), self.slots.as_fd())?;
         let keep = [theirs.as_fd(), self.binary.as_fd(), self.slots.as_fd()];
@@ -167,27 +169,25 @@ impl Launches {
     }
 
     /// The plans of a new configuration, used from now on by the services that it has.
-    pub(super) fn use_plans(&mut self, generation: u64, block: OwnedFd) {
-        self.pass_on(generation, &block);
+    pub(super) fn use_plans(&mut self, generation: u64, block: OwnedFd) -> io::Result<()> {
+        let passed = self.pass_on(generation, &block);
         self.service_plans.push_back((generation, block));
         if self.service_plans.len() > KEPT_PLANS {
             self.service_plans.pop_front();
         }
+        passed
     }
 
     /// Roles are made by these plans from now on.
-    pub(super) fn use_role_plans(&mut self, block: OwnedFd) {
-        self.pass_on(ROLES, &block);
+    pub(super) fn use_role_plans(&mut self, block: OwnedFd) -> io::Result<()> {
+        let passed = self.pass_on(ROLES, &block);
         self.role_plans = block;
+        passed
     }
 
-    fn pass_on(&mut self, generation: u64, block: &OwnedFd) {
-        if let Some(channel) = &self.channel {
-            // A channel that is broken or full is found out by the next poll; a new launcher gets the plans.
-            if send_plans(channel, generation, block).is_err() {
-                self.channel = None;
-            }
-        }
+    /// An error: this launcher does not get it. The next one will.
+    fn pass_on(&self, generation: u64, block: &OwnedFd) -> io::Result<()> {
+        self.channel.as_ref().map_or(Ok(()), |channel| send_plans(channel, generation, block))
     }
 
     /// Does the launcher have the plans of this generation?
@@ -195,9 +195,11 @@ impl Launches {
         self.service_plans.iter().any(|(known, _)| *known == generation)
     }
 
-    /// The slot whose child this is, if the launcher has not told of it yet.
+    /// The slot whose child this is, if the launcher has not told of it yet. Of those that it has told of, the
+    /// child may be gone, and its pid another one's.
     pub(super) fn slot_of(&self, pid: i32) -> Option<u16> {
-        let used = |index: usize| self.in_flight.get(index).is_some_and(Option::is_some);
+        let used =
+            |index: usize| self.in_flight.get(index).is_some_and(|f| f.as_ref().is_some_and(|f| !f.started));
         let index = self
             .slots
             .iter()

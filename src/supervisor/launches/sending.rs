@@ -94,10 +94,13 @@ impl Supervisor {
                 self.launches.free.push(launch.slot);
                 self.launches.queue.push_front(job);
             }
-            if error.kind() == io::ErrorKind::WouldBlock {
-                self.launches.blocked = true;
-            } else {
-                self.lose_launcher();
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => self.launches.blocked = true,
+                // unix(7): too many descriptors are under way in channels, or there is no memory for them.
+                Some(errno @ (libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM)) => {
+                    self.resources_are_out(errno);
+                }
+                _ => self.give_up_launcher(),
             }
             return false;
         }
