@@ -76,3 +76,21 @@ fn a_launcher_that_does_not_answer_is_replaced() {
     superd.until_idle();
     assert_eq!(superd.service("a")["started"], 20);
 }
+
+#[test]
+fn a_launcher_without_room_for_a_batch_takes_what_it_can() {
+    let superd = Superd::with(&service("a", "\"hello\""));
+    superd.allow_errors("paused reason=EMFILE");
+    let launcher = role(&superd, "superd-launcher").unwrap();
+    let (pid, limit) = (launcher.to_string(), "--nofile=14:");
+    harness::world::run(&["prlimit", "--pid", &pid, limit]);
+    let address = superd.address("a");
+    superd.signal(Signal::SIGSTOP);
+    let mut clients: Vec<Client> = (0..16).map(|_| Client::connect(address)).collect();
+    superd.signal(Signal::SIGCONT);
+    for client in &mut clients {
+        assert_eq!(client.read_text(), "hello\n");
+    }
+    superd.until_idle();
+    assert_eq!(role(&superd, "superd-launcher"), Some(launcher));
+}
