@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::address::SourcePrefix;
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, InterfaceName};
 use crate::model::identity::{Account, Identity};
 
 use super::conflict;
@@ -188,10 +188,12 @@ fn resolve_service(
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
         socket: socket(values),
         program: program::build(values, identity, account, situation)?,
+        wait: values.flag(("", "wait")).unwrap_or(false),
         limits: limits(values)?,
         timeouts: Timeouts {
             session: values.time(("timeout", "session")),
             kill_after: values.time(("timeout", "kill_after")).unwrap_or(Duration::from_secs(5)),
+            drain: values.time(("timeout", "drain")),
         },
         banners: Banners {
             accept: values.bytes(("banner", "accept")),
@@ -277,6 +279,10 @@ fn socket(values: &Values) -> SocketOptions {
         transparent: values.flag(("socket", "transparent")),
         mark: values.number(("socket", "mark")),
         priority: values.number(("socket", "priority")),
+        broadcast: values.flag(("socket", "broadcast")),
+        multicast_ttl: values.number(("socket", "multicast_ttl")),
+        multicast_loop: values.flag(("socket", "multicast_loop")),
+        multicast_interface: values.text(("socket", "multicast_interface")).and_then(InterfaceName::new),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::address::SourcePrefix;
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, InterfaceName};
 use crate::model::identity::{Account, Identity};
 use crate::model::name::ServiceName;
 use crate::model::place::Place;
@@ -219,8 +219,11 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Socket options.
     pub socket: SocketOptions,
-    /// What is executed for each connection.
+    /// What is executed: for each connection, or for each listener.
     pub program: Program,
+    /// `true`: one process for each listener, which gets the listener itself. `limits.connections` is 1 then
+    /// and counts by listener; there are no other limits, no banners and no `drain`.
+    pub wait: bool,
     /// Limits on sessions.
     pub limits: Limits,
     /// Deadlines of a session.
@@ -334,6 +337,8 @@ pub struct Timeouts {
     pub session: Option<Duration>,
     /// From TERM to KILL.
     pub kill_after: Duration,
+    /// How long what the client still sends is read and dropped after the program's end; never with `wait`.
+    pub drain: Option<Duration>,
 }
 
 /// `banner`: bytes as they are sent, at most 4 KiB each.
@@ -393,7 +398,7 @@ pub struct SocketOptions {
     pub max_segment: Option<u16>,
     /// `SO_OOBINLINE`.
     pub oob_inline: Option<bool>,
-    /// `SO_REUSEADDR`; on unless said otherwise.
+    /// `SO_REUSEADDR`; unless said otherwise on for tcp and multicast, off for other udp.
     pub reuse_address: Option<bool>,
     /// `SO_REUSEPORT`.
     pub reuse_port: Option<bool>,
@@ -409,6 +414,14 @@ pub struct SocketOptions {
     pub mark: Option<u32>,
     /// `SO_PRIORITY`.
     pub priority: Option<u32>,
+    /// `SO_BROADCAST`: the program may send to broadcast addresses.
+    pub broadcast: Option<bool>,
+    /// `IP_MULTICAST_TTL` or `IPV6_MULTICAST_HOPS`.
+    pub multicast_ttl: Option<u8>,
+    /// `IP_MULTICAST_LOOP` or `IPV6_MULTICAST_LOOP`.
+    pub multicast_loop: Option<bool>,
+    /// `IP_MULTICAST_IF` or `IPV6_MULTICAST_IF`: where what the program sends to groups goes out.
+    pub multicast_interface: Option<InterfaceName>,
 }
 
 /// `socket.keepalive`: `None` leaves the system's time.

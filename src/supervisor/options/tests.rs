@@ -8,6 +8,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::*;
 use crate::config::settings::Keepalive;
+use crate::model::endpoint::InterfaceName;
 
 const OFF: SocketOptions = SocketOptions {
     backlog: None,
@@ -33,6 +34,10 @@ const OFF: SocketOptions = SocketOptions {
     transparent: None,
     mark: None,
     priority: None,
+    broadcast: None,
+    multicast_ttl: None,
+    multicast_loop: None,
+    multicast_interface: None,
 };
 
 fn seconds(count: u64) -> Duration {
@@ -200,6 +205,10 @@ fn every_option_of_the_configuration_has_a_row() {
         transparent: Some(true),
         mark: Some(1),
         priority: Some(1),
+        broadcast: Some(true),
+        multicast_ttl: Some(1),
+        multicast_loop: Some(true),
+        multicast_interface: InterfaceName::new("lo"),
         backlog: Some(1),
     };
     let silent: Vec<_> = TABLE.iter().filter(|row| (row.asked)(&all).is_none()).map(|row| row.name).collect();
