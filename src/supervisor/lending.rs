@@ -51,7 +51,7 @@ impl Supervisor {
     }
 
     /// The server of this session has ended.
-    pub(super) fn take_back(&mut self, session: SessionKey, key: ListenerKey, since: Instant) {
+    pub(super) fn return_listener(&mut self, session: SessionKey, key: ListenerKey, since: Instant) {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         // The listener was closed meanwhile, and its place is another's.
         if listener.lent != Some(Loan::Server(session)) {

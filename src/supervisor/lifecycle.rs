@@ -149,7 +149,7 @@ impl Supervisor {
             self.farewells.drain(connection, self.now + patience);
         }
         if let Some(listener) = session.lent {
-            self.take_back(key, listener, session.since);
+            self.return_listener(key, listener, session.since);
         }
         self.touched.push(session.service);
         self.all_touched |= was_full;
@@ -245,7 +245,10 @@ impl Supervisor {
             let again =
                 service.last_failure.is_some_and(|(at, which)| which == failure && now < at + A_MINUTE);
             if again {
-                return self.log_refusal(key_of_service, client, source, Reason::Launch);
+                if let (Some(client), Some(source)) = (client, source) {
+                    self.log_refusal(key_of_service, client, source, Reason::Launch);
+                }
+                return;
             }
             service.last_failure = Some((now, failure));
         }
