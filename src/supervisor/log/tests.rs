@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::settings::{ClientDetail, Facility, Fallback as FallbackKind, Format, LogTarget};
 use crate::model::session::SessionId;
-use crate::protocol::writer::Order;
+use crate::protocol::writer::{File as ReportedFile, Order, Report};
 use crate::service::record::Event;
 use stderr::Stderr;
 
@@ -366,7 +366,8 @@ fn a_disk_that_refuses_is_told_of_and_counted() {
     wait_until(|| {
         lab.say("again");
         lab.log.flush();
-        lab.log.on_writer().iter().any(|report| report.errno == 0)
+        let of_log = |report: &Report| report.file == ReportedFile::Log && report.errno == 0;
+        lab.log.on_writer().iter().any(of_log)
     });
     lab.log.finish(Duration::from_secs(10));
     lab.log.detach_writer();
