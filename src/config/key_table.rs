@@ -110,7 +110,12 @@ pub static DAEMON: &[Key] = &[
     key("launcher", Word(&["auto", "staged"]), "auto", "How children are made."),
     key("max_sessions", Number(1, 4_000_000), "10000", "Sessions over all services, at most."),
     key("shutdown_grace", Time, "10s", "How long sessions may go on after superd was told to end."),
-    key("zone", Text, "local", "The time zone: local, or a name like Europe/Warsaw."),
+    key(
+        "zone",
+        Text,
+        "local",
+        "The time zone of `hours`, which this version does not serve yet: local, or a name like Europe/Warsaw.",
+    ),
     later("never_ban", Any, "Clients that no service bans."),
     later("admin_group", Group, "The group that may change things through the control socket."),
 ];
@@ -250,7 +255,7 @@ static TIMEOUT: &[Key] = &[
 
 static BANNER: &[Key] = &[
     key("accept", Banner, "", "To a client that is let in, before the program runs."),
-    key("refuse", Banner, "", "To a client that is refused."),
+    key("refuse", Banner, "", "To a client that a rule refuses; this version has no rules yet."),
     key("busy", Banner, "", "To a client beyond a limit."),
 ];
 

@@ -264,7 +264,9 @@ fn listens(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Val
             })
         })
         .collect();
-    all.into_iter().collect::<Option<_>>().map(Value::Listens)
+    // The good ones are kept beside a wrong one, so that their conflicts and unknown ports show in the same run.
+    let good: Vec<_> = all.into_iter().flatten().collect();
+    (!good.is_empty()).then_some(Value::Listens(good))
 }
 
 fn banner(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, bytes: Vec<u8>) -> Option<Value> {

@@ -36,7 +36,8 @@ pub fn check(
     }
 }
 
-fn directory(root: &Path, path: &Path, key: &str, spot: &Spot, system: &dyn System, report: &mut Report) {
+/// Complains if there is no directory.
+pub fn directory(root: &Path, path: &Path, key: &str, spot: &Spot, system: &dyn System, report: &mut Report) {
     let why = match system.path(root, path) {
         Ok(Some(PathFacts { kind: PathKind::Directory, .. })) => return,
         Ok(Some(_)) => "is not a directory".to_owned(),

@@ -89,7 +89,7 @@ pub fn resolve(
     report: &mut Report,
 ) -> Option<Config> {
     let daemon = daemon(draft, system, situation, report);
-    let log = log(&draft.log);
+    let log = log(&draft.log, system, report);
     let services: Vec<Option<Service>> =
         draft.services.iter().map(|service| resolve_service(service, system, situation, report)).collect();
     conflict::find(draft, &|name| system.port(name).ok().flatten(), report);
@@ -129,7 +129,12 @@ fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mu
     })
 }
 
-fn log(values: &Values) -> Option<Log> {
+fn log(values: &Values, system: &dyn System, report: &mut Report) -> Option<Log> {
+    if let (Some(file), Some(spot)) = (values.path(("", "target")), values.spot(("", "target"))) {
+        // Without it every line would be lost, and only the fallback would hear of it.
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        program::directory(Path::new("/"), folder, "target", spot, system, report);
+    }
     let target = match values.path(("", "target")) {
         Some(file) => LogTarget::File(file.clone()),
         None => word(values, ("", "target"), LogTarget::Auto)?,

@@ -51,18 +51,26 @@ fn kind(kind: Kind, inherits: bool) -> Value {
         Kind::Time => duration(),
         Kind::WholeSeconds => json!({ "type": "string", "pattern": "^[0-9]+(s|min|h|d)$" }),
         Kind::Size(_) => size(),
-        Kind::Octal => json!({ "type": "string", "pattern": "^[0-7]{1,5}$" }),
+        Kind::Octal => json!({ "type": "string", "pattern": "^0{0,2}[0-7]{1,3}$" }),
         Kind::Word(words) => json!({ "enum": words }),
         Kind::WordOrPath(words) => {
             json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "/" }] })
         }
-        Kind::Command => json!({ "type": "array", "minItems": 1, "items": text }),
+        Kind::Command => json!({
+            "type": "array",
+            "minItems": 1,
+            "prefixItems": [{ "type": "string", "pattern": "^/" }],
+            "items": text,
+        }),
         Kind::Variables | Kind::Include | Kind::Clients => json!({ "type": "array", "items": text }),
         Kind::Environment => json!({ "type": "object", "additionalProperties": text }),
         Kind::User | Kind::Group => who(),
         Kind::Groups => json!({ "type": "array", "items": who() }),
-        Kind::Listen => json!({ "anyOf": [text, { "type": "array", "minItems": 1, "items": text }] }),
-        Kind::Banner => json!({ "anyOf": [text, table(keys::BANNER_FILE, false)] }),
+        Kind::Listen => {
+            let one = json!({ "type": "string", "pattern": "^tcp[46]?:" });
+            json!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": one }] })
+        }
+        Kind::Banner => json!({ "anyOf": [text, banner_file()] }),
         Kind::Rlimit(_, measure) => rlimit(measure),
         Kind::Table(keys) | Kind::Inline(keys) => table(keys, inherits),
         Kind::Named(keys) => json!({
@@ -82,8 +90,20 @@ fn size() -> Value {
     json!({ "type": "string", "pattern": "^[0-9]+(B|[KMGT]iB|kB|[MGT]B)$" })
 }
 
+/// A number stands without quotes, and the highest one means nobody.
 fn who() -> Value {
-    json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "integer", "minimum": 0 }] })
+    json!({ "anyOf": [
+        { "type": "string", "pattern": "[^0-9]" },
+        { "type": "integer", "minimum": 0, "maximum": u32::MAX - 1 },
+    ] })
+}
+
+fn banner_file() -> Value {
+    let mut table = table(keys::BANNER_FILE, false);
+    if let Some(table) = table.as_object_mut() {
+        table.insert("required".into(), json!(["file"]));
+    }
+    table
 }
 
 fn rlimit(measure: Measure) -> Value {

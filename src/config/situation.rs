@@ -1,7 +1,7 @@
 //! Who loads a configuration, as plain values: what the same text means for root and for others.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,32 @@ impl Situation {
             state_dir: PathBuf::from("/var/lib/superd"),
             environment: BTreeMap::new(),
             hard_limits: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where a superd without root has its control socket and pid file: `$XDG_RUNTIME_DIR/superd`; where there is no
+/// such directory, one of its own in /tmp. superctl looks there, too.
+pub fn runtime_dir(xdg_runtime_dir: Option<&str>, uid: u32) -> PathBuf {
+    match xdg_runtime_dir.filter(|directory| directory.starts_with('/')) {
+        Some(directory) => Path::new(directory).join("superd"),
+        None => PathBuf::from(format!("/tmp/superd-{uid}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_root_there_is_always_a_runtime_directory() {
+        for (xdg, expected) in [
+            (Some("/run/user/7"), "/run/user/7/superd"),
+            (Some("run"), "/tmp/superd-7"),
+            (Some(""), "/tmp/superd-7"),
+            (None, "/tmp/superd-7"),
+        ] {
+            assert_eq!(runtime_dir(xdg, 7), Path::new(expected), "{xdg:?}");
         }
     }
 }

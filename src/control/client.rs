@@ -1,18 +1,19 @@
 //! One request and its answer over the control socket, within a time.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Gid, Group};
+use nix::unistd::{Gid, Group, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::protocol::control::{MAX_REPLY, Reply, Request, encode_request, parse_reply};
+use crate::sys::peer::credentials;
 
-use super::locate::Candidate;
+use super::locate::{Candidate, Origin};
 
 /// Asks the first of `candidates` that listens. The error is for the admin, and says what to do.
 pub(super) fn ask(candidates: &[Candidate], request: &Request, patience: Duration) -> Result<Reply, String> {
@@ -29,6 +30,7 @@ fn connect_any(candidates: &[Candidate], deadline: Instant) -> Result<UnixStream
     for candidate in candidates {
         let path = candidate.path.display();
         match connect(&candidate.path, deadline) {
+            Ok(stream) if candidate.origin == Origin::User => return of_this_user(stream, &candidate.path),
             Ok(stream) => return Ok(stream),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return Err(format!("{path}: permission denied: it needs {}", who_may(&candidate.path)));
@@ -51,6 +53,16 @@ fn connect(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     socket.set_write_timeout(Some(time_left(deadline)?))?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(UnixStream::from(OwnedFd::from(socket)))
+}
+
+/// In /tmp anybody can listen in superd's place.
+fn of_this_user(stream: UnixStream, path: &Path) -> Result<UnixStream, String> {
+    let path = path.display();
+    let owner = credentials(stream.as_fd()).map_err(|error| format!("{path}: {error}"))?.uid;
+    if owner == 0 || owner == geteuid().as_raw() {
+        return Ok(stream);
+    }
+    Err(format!("{path} can't be trusted: uid {owner} listens there"))
 }
 
 fn exchange(mut stream: UnixStream, request: &Request, deadline: Instant) -> io::Result<Reply> {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::config::situation;
+
 use super::Arguments;
 
 /// Where superd listens when it runs as root.
@@ -32,7 +34,7 @@ pub(super) enum Origin {
     Config,
     /// `$SUPERD_CONTROL`
     Environment,
-    /// Below `$XDG_RUNTIME_DIR`
+    /// Where a superd of this user has it.
     User,
     /// Root's.
     System,
@@ -44,8 +46,8 @@ impl fmt::Display for Origin {
             Self::Argument => "--socket",
             Self::Config => "--config",
             Self::Environment => "$SUPERD_CONTROL",
-            Self::User => "below $XDG_RUNTIME_DIR",
-            Self::System => "the default",
+            Self::User => "your own",
+            Self::System => "root's",
         })
     }
 }
@@ -54,17 +56,18 @@ impl fmt::Display for Origin {
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     superd_control: Option<OsString>,
-    xdg_runtime_dir: Option<OsString>,
-    is_root: bool,
+    /// Where a superd of this user has its socket; root has but the system's.
+    runtime_dir: Option<PathBuf>,
 }
 
 impl Surroundings {
     pub(super) fn of_process() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        let uid = nix::unistd::geteuid().as_raw();
+        let xdg = std::env::var("XDG_RUNTIME_DIR").ok();
         Self {
             superd_control: variable("SUPERD_CONTROL"),
-            xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
-            is_root: nix::unistd::geteuid().is_root(),
+            runtime_dir: (uid != 0).then(|| situation::runtime_dir(xdg.as_deref(), uid)),
         }
     }
 }
@@ -84,10 +87,10 @@ pub(super) fn candidates(arguments: &Arguments, around: &Surroundings) -> Result
         return said(path.into(), Origin::Environment);
     }
     let system = Candidate { path: SYSTEM.into(), origin: Origin::System };
-    let user = around.xdg_runtime_dir.as_ref().filter(|_| !around.is_root).map(|directory| Candidate {
-        path: Path::new(directory).join("superd/control.sock"),
-        origin: Origin::User,
-    });
+    let user = around
+        .runtime_dir
+        .as_ref()
+        .map(|directory| Candidate { path: directory.join("control.sock"), origin: Origin::User });
     Ok(user.into_iter().chain([system]).collect())
 }
 
@@ -113,11 +116,11 @@ mod tests {
 
     use super::*;
 
-    fn check(arguments: &str, environment: [&str; 2], is_root: bool, expected: &[(&str, Origin)]) {
+    fn check(arguments: &str, environment: [&str; 2], expected: &[(&str, Origin)]) {
         let words = ["superctl", "status"].into_iter().chain(arguments.split_whitespace());
-        let variable = |text: &str| (!text.is_empty()).then(|| text.into());
-        let [superd_control, xdg_runtime_dir] = environment.map(variable);
-        let around = Surroundings { superd_control, xdg_runtime_dir, is_root };
+        let [superd_control, runtime_dir] = environment.map(|text| (!text.is_empty()).then(|| text.into()));
+        let around =
+            Surroundings { superd_control: superd_control.map(PathBuf::into_os_string), runtime_dir };
         let found = candidates(&Arguments::parse_from(words), &around).unwrap();
         let found: Vec<_> = found.iter().map(|c| (c.path.to_str().unwrap(), c.origin)).collect();
         assert_eq!(found, expected, "{arguments} {environment:?}");
@@ -135,21 +138,20 @@ mod tests {
         let relative = format!("--config {}", file("r.toml", "[daemon]\ncontrol = 'run/c'\n[service.x]\n"));
         let beside = directory.path().join("run/c");
         let silent = format!("--config {}", file("s.toml", "include = ['x']\n"));
-        let environment = ["/e", "/run/user/1000"];
-        check("--socket /s", environment, true, &[("/s", Origin::Argument)]);
-        check(&format!("--socket /s {absolute}"), environment, true, &[("/s", Origin::Argument)]);
-        check(&absolute, environment, true, &[("/c", Origin::Config)]);
-        check(&relative, environment, true, &[(beside.to_str().unwrap(), Origin::Config)]);
-        check(&silent, environment, true, &[("/e", Origin::Environment)]);
-        check("", environment, false, &[("/e", Origin::Environment)]);
+        let environment = ["/e", "/run/user/1000/superd"];
+        check("--socket /s", environment, &[("/s", Origin::Argument)]);
+        check(&format!("--socket /s {absolute}"), environment, &[("/s", Origin::Argument)]);
+        check(&absolute, environment, &[("/c", Origin::Config)]);
+        check(&relative, environment, &[(beside.to_str().unwrap(), Origin::Config)]);
+        check(&silent, environment, &[("/e", Origin::Environment)]);
+        check("", environment, &[("/e", Origin::Environment)]);
     }
 
     #[test]
     fn else_it_is_where_superd_puts_it() {
         let user = ("/run/user/1000/superd/control.sock", Origin::User);
-        check("", ["", "/run/user/1000"], false, &[user, (SYSTEM, Origin::System)]);
-        check("", ["", "/run/user/1000"], true, &[(SYSTEM, Origin::System)]);
-        check("", ["", ""], false, &[(SYSTEM, Origin::System)]);
+        check("", ["", "/run/user/1000/superd"], &[user, (SYSTEM, Origin::System)]);
+        check("", ["", ""], &[(SYSTEM, Origin::System)]);
     }
 
     #[test]

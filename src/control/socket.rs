@@ -8,6 +8,8 @@ use super::terminal::{escape, escape_json, table};
 pub(super) fn report(listeners: &[ListenerStatus], json: bool) -> Report {
     let text = if json {
         escape_json(&serde_json::to_string(listeners).unwrap_or_default()) + "\n"
+    } else if listeners.is_empty() {
+        "no listeners: `superctl status` says why\n".to_owned()
     } else {
         listeners.iter().map(text).collect::<Vec<_>>().join("\n")
     };
@@ -64,5 +66,7 @@ mod tests {
              tcp:192.0.2.1:79 not bound: EADDRNOTAVAIL\n"
         );
         assert_eq!(serde_json::from_str::<Vec<ListenerStatus>>(&report(&both, true).text).unwrap(), both);
+        assert_eq!(report(&[], false).text, "no listeners: `superctl status` says why\n");
+        assert_eq!(report(&[], true).text, "[]\n");
     }
 }

@@ -85,7 +85,9 @@ fn notes(service: &ServiceStatus) -> Vec<String> {
         notes.push(format!("{}: {}", escape(&service.state), why.join("; ")));
     }
     for listener in &service.listeners {
-        if let Some(error) = &listener.error {
+        let Some(error) = &listener.error else { continue };
+        // The first one is the state's reason already.
+        if service.reason.as_deref() != Some(&format!("{error} {}", listener.endpoint)) {
             notes.push(format!("{}: {}", escape(&listener.endpoint), escape(error)));
         }
     }
@@ -152,9 +154,12 @@ mod tests {
             ..service("finger", "online")
         };
         let ftp = ServiceStatus {
-            reason: Some("EADDRNOTAVAIL\u{1b}[2J".to_owned()),
+            reason: Some("EADDRNOTAVAIL tcp:192.0.2.1:21".to_owned()),
             retry_in: Some(11.2),
-            listeners: vec![listener("tcp:192.0.2.1:21", None, Some("EADDRNOTAVAIL"))],
+            listeners: vec![
+                listener("tcp:192.0.2.1:21", None, Some("EADDRNOTAVAIL")),
+                listener("tcp:79%x", None, Some("ENODEV\u{1b}[2J")),
+            ],
             ..service("ftp", "degraded")
         };
         Status {
@@ -179,13 +184,13 @@ mod tests {
             shown.text,
             "\
 superd 0.1.0, pid 812, up 1d 1h, generation 2: services 3, sessions 12, launches in flight 0, 5 log lines dropped
-SERVICE  STATE     SESSIONS  LISTENERS           REFUSED
-finger   online    12        0.0.0.0:79 [::]:79  connections=1 per_source=3
+SERVICE  STATE     SESSIONS  LISTENERS                      REFUSED
+finger   online    12        0.0.0.0:79 [::]:79             connections=1 per_source=3
   2 launches failed, 40 succeeded
-ftp      degraded  0         (tcp:192.0.2.1:21)  -
-  degraded: EADDRNOTAVAIL\\x1b[2J; next try in 12 s
-  tcp:192.0.2.1:21: EADDRNOTAVAIL
-tftp     disabled  0         -                   -
+ftp      degraded  0         (tcp:192.0.2.1:21) (tcp:79%x)  -
+  degraded: EADDRNOTAVAIL tcp:192.0.2.1:21; next try in 12 s
+  tcp:79%x: ENODEV\\x1b[2J
+tftp     disabled  0         -                              -
 "
         );
     }

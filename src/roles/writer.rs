@@ -3,11 +3,11 @@
 //! A hung disk stops this process alone. It knows paths and bytes, not what they mean; it ends when its
 //! channel closes, after it has written what it was sent.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -24,13 +24,12 @@ const MAX_BATCH: usize = 64 * 1024;
 
 /// Serves the channel until it closes.
 pub fn run(channel: &Channel) -> io::Result<()> {
-    Writer { channel, log: LogFile::default(), state_errno: 0 }.serve()
+    Writer { channel, log: LogFile::default() }.serve()
 }
 
 struct Writer<'c> {
     channel: &'c Channel,
     log: LogFile,
-    state_errno: i32,
 }
 
 /// The log file, and the lines that are on their way into it.
@@ -93,7 +92,8 @@ impl Writer<'_> {
                     .into_iter()
                     .next()
                     .map_or(Err(io::ErrorKind::InvalidInput.into()), |text| replace(path, File::from(text)));
-                self.report_state(outcome);
+                let errno = outcome.err().map_or(0, |error| errno(&error));
+                self.report(Report { file: writer::File::State, errno, lost: 0 });
             }
             None => {}
         }
@@ -107,14 +107,6 @@ impl Writer<'_> {
     fn write_log(&mut self) {
         if let Some(report) = self.log.write() {
             self.report(report);
-        }
-    }
-
-    fn report_state(&mut self, outcome: io::Result<()>) {
-        let errno = outcome.err().map_or(0, |error| errno(&error));
-        if errno != self.state_errno {
-            self.state_errno = errno;
-            self.report(Report { file: writer::File::State, errno, lost: 0 });
         }
     }
 
@@ -173,6 +165,9 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Readers find the old file or the new one, never half of it.
 fn replace(path: &Path, mut text: File) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let draft = Path::new(&name);
@@ -265,21 +260,26 @@ mod tests {
     #[test]
     fn a_state_is_replaced_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state.json");
-        std::fs::write(directory.path().join("state.json.tmp"), "left over").unwrap();
-        let missing = directory.path().join("missing/state.json");
+        let path = directory.path().join("lib/superd/state.json");
+        let draft = directory.path().join("lib/superd/state.json.tmp");
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let below_a_file = file.join("state.json");
         let state = |path: &'static [u8], text| (Order::State { path }, text);
         let bytes = |path: &Path| -> &'static [u8] { path.as_os_str().as_bytes().to_vec().leak() };
         let reports = obey(&[
             state(bytes(&path), Some("{1}")),
-            state(bytes(&missing), Some("{2}")),
+            state(bytes(&below_a_file), Some("{2}")),
             state(bytes(&path), None),
             state(bytes(&path), Some("{3}")),
         ]);
         let report = |errno| Report { file: writer::File::State, errno, lost: 0 };
-        assert_eq!(reports, [report(libc::ENOENT), report(libc::EIO), report(0)]);
+        assert_eq!(reports, [report(0), report(libc::EEXIST), report(libc::EIO), report(0)]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{3}");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
-        assert!(!directory.path().join("state.json.tmp").exists());
+        assert!(!draft.exists());
+        std::fs::write(&draft, "left over").unwrap();
+        assert_eq!(obey(&[state(bytes(&path), Some("{4}"))]), [report(0)]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{4}");
     }
 }

@@ -1,6 +1,6 @@
 //! What admins ask for over the control socket, and by SIGUSR1.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::settings::Level;
 use crate::protocol::control::{Answer, Refusal, Reply, Request};
@@ -49,12 +49,14 @@ impl Supervisor {
 
     /// Writes the status to `state_dir/state.json`. A writer does it: a disk may hang.
     pub(super) fn dump_state(&mut self) {
-        let Some(daemon) = &self.daemon else { return };
-        let path = daemon.state_dir.join("state.json");
-        match self.send_state(&path) {
-            Ok(()) => self.note(Level::Notice, &format!("the state is written to {}", path.display())),
-            Err(error) => self.note(Level::Err, &format!("the state can't be written: {error}")),
+        let Some(path) = self.state_file() else { return };
+        if let Err(error) = self.send_state(&path) {
+            self.note(Level::Err, &format!("the state can't be written: {error}"));
         }
+    }
+
+    pub(super) fn state_file(&self) -> Option<PathBuf> {
+        self.daemon.as_ref().map(|daemon| daemon.state_dir.join("state.json"))
     }
 
     fn send_state(&mut self, path: &Path) -> std::io::Result<()> {

@@ -102,7 +102,8 @@ impl Supervisor {
             endpoint: Some(&absent.endpoint),
             retry: absent.retry_at.map(|at| at.saturating_duration_since(now)),
         };
-        self.log.write(&Record { level: Level::Warning, facility: None, service: name, event });
+        let facility = service.settings.log.facility;
+        self.log.write(&Record { level: Level::Warning, facility, service: name, event });
     }
 
     /// Has somebody shut this listener down? An error that only waits to be read is not that.

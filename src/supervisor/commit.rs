@@ -18,9 +18,10 @@ use super::services::{Absent, PlanId, Service};
 impl Supervisor {
     /// From here on the new configuration is the one.
     pub(super) fn commit(&mut self, prepared: Prepared) -> ReloadReport {
-        let Prepared { daemon, log, services, changes, sockets, close, plans, role_plans, first } = prepared;
+        let Prepared { mut daemon, log, services, changes, sockets, close, plans, role_plans, first } =
+            prepared;
         self.generation += 1;
-        let mut warnings = self.warn_of_restart(&daemon);
+        let mut warnings = self.keep_until_restart(&mut daemon);
         if let Some(first) = first {
             self.pid_file = Some(first.pid_file);
             self.control = Some(first.control);
@@ -58,7 +59,7 @@ impl Supervisor {
         let [kept, changed, opened, closed] =
             [&changes.kept, &changes.changed, &changes.opened, &changes.closed].map(Vec::len);
         let event = Event::Reload { generation: self.generation, kept, changed, opened, closed };
-        self.log_event(Level::Notice, None, event);
+        self.log_event(Level::Notice, event);
         let names = |list: Vec<ServiceName>| list.iter().map(ServiceName::to_string).collect();
         ReloadReport {
             generation: self.generation,
@@ -70,8 +71,8 @@ impl Supervisor {
         }
     }
 
-    /// What superd took at its start stays until its end.
-    fn warn_of_restart(&self, new: &settings::Daemon) -> Vec<String> {
+    /// What superd took at its start stays until its end, and each reload says so again.
+    fn keep_until_restart(&self, new: &mut settings::Daemon) -> Vec<String> {
         let Some(old) = &self.daemon else { return Vec::new() };
         let rows = [
             ("control", old.control != new.control),
@@ -79,6 +80,9 @@ impl Supervisor {
             ("pid_file", old.pid_file != new.pid_file),
         ];
         let changed = rows.into_iter().filter(|(_, changed)| *changed);
+        new.control.clone_from(&old.control);
+        new.control_group = old.control_group;
+        new.pid_file.clone_from(&old.pid_file);
         changed
             .map(|(key, _)| format!("[daemon] {key} has changed: it takes effect when superd is restarted"))
             .collect()
@@ -99,6 +103,7 @@ impl Supervisor {
             return self.services.insert(Service::new(settings, place, digest, plan));
         };
         if let Some(service) = self.services.get_mut(key) {
+            let (was, is) = (service.settings.enabled, settings.enabled);
             service.settings = settings;
             service.place = place;
             service.digest = digest;
@@ -107,6 +112,9 @@ impl Supervisor {
             service.absent.clear();
             if let Some(timer) = service.bind_again.take() {
                 self.timers.cancel(timer);
+            }
+            if was != is {
+                self.log_state(Some(key), if is { "online" } else { "disabled" }, None, Level::Notice);
             }
         }
         key
@@ -162,8 +170,11 @@ impl Supervisor {
                 self.timers.cancel(timer);
             }
         }
-        self.services.retire(key);
-        if self.admission.sessions(key) == 0 {
+        if self.admission.sessions(key) > 0 {
+            self.log_state(Some(key), "draining", None, Level::Notice);
+            self.services.retire(key);
+        } else {
+            self.services.retire(key);
             self.services.remove(key);
         }
     }

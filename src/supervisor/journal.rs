@@ -12,9 +12,9 @@ use crate::service::refusals::{Refusal, WINDOW};
 use super::Supervisor;
 
 impl Supervisor {
-    /// An event of superd's, or of a service's, at a level.
-    pub(super) fn log_event(&mut self, level: Level, service: Option<&str>, event: Event<'_>) {
-        self.log.write(&Record { level, facility: None, service, event });
+    /// An event of superd's own, at a level.
+    pub(super) fn log_event(&mut self, level: Level, event: Event<'_>) {
+        self.log.write(&Record { level, facility: None, service: None, event });
     }
 
     /// A line about a session, as its service wants it.
@@ -72,9 +72,10 @@ impl Supervisor {
         reason: Option<&str>,
         level: Level,
     ) {
-        let service =
-            key.and_then(|key| self.services.get(key)).map(|service| service.settings.name.as_str());
+        let settings = key.and_then(|key| self.services.get(key)).map(|service| &service.settings);
+        let facility = settings.and_then(|settings| settings.log.facility);
+        let service = settings.map(|settings| settings.name.as_str());
         let event = Event::State { state, reason, endpoint: None, retry: None };
-        self.log.write(&Record { level, facility: None, service, event });
+        self.log.write(&Record { level, facility, service, event });
     }
 }

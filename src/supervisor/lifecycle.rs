@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::config::settings::{Level, Timeouts};
 use crate::protocol::launch::Step;
 use crate::service::reason::Reason;
-use crate::service::record::{Event, ExitStatus};
+use crate::service::record::{Event, ExitStatus, Record};
 use crate::sys::process::{self, Ended, Status};
 
 use super::Supervisor;
@@ -145,7 +145,7 @@ impl Supervisor {
         self.admission.release(session.service, session.source);
         self.touched.push(session.service);
         self.all_touched |= was_full;
-        let gone = self.services.get(session.service).is_some_and(|service| service.gone);
+        let gone = self.services.get(session.service).is_some_and(|service| service.is_gone);
         if gone && self.admission.sessions(session.service) == 0 {
             self.services.remove(session.service);
         }
@@ -245,6 +245,7 @@ impl Supervisor {
         let program = settings.program.path.to_string_lossy();
         let step = step.map_or("start", Step::words);
         let event = Event::LaunchFailed { session: id, client, step, error: &error, program: &program };
-        self.log_event(Level::Err, Some(settings.name.as_str()), event);
+        let facility = settings.log.facility;
+        self.log.write(&Record { facility, ..Record::about(settings.name.as_str(), event) });
     }
 }

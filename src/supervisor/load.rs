@@ -146,12 +146,12 @@ impl Supervisor {
             self.start_errors = Some(texts.join("\n\n"));
             return self.end_at_once();
         }
-        for error in errors.iter().take(LOGGED_ERRORS) {
-            self.note(Level::Err, &error.line);
-        }
         let first = errors.first().map_or("", |error| error.line.as_str());
         let event = Event::ReloadRefused { error: first, errors: errors.len() };
-        self.log_event(Level::Err, None, event);
+        self.log_event(Level::Err, event);
+        for error in errors.iter().take(LOGGED_ERRORS).skip(1) {
+            self.note(Level::Err, &error.line);
+        }
         self.notify_ready();
         let errors = errors.into_iter().map(|error| error.text).collect();
         self.reply_to(waiting, &Reply::Refused(Refusal { errors }));

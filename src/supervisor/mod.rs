@@ -32,6 +32,7 @@ mod admin;
 mod binding;
 mod collecting;
 mod commit;
+mod directory;
 mod farewells;
 mod holder;
 mod journal;

@@ -10,6 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::sys::process::own_pid;
 
+use super::directory;
+
 /// A pid file that is ours. It goes when this is dropped.
 #[derive(Debug)]
 pub(super) struct PidFile {
@@ -24,7 +26,7 @@ impl PidFile {
             format!("pid file {}: {what}: {error}", path.display())
         };
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|error| failed("make its directory", &error))?;
+            directory::make(parent).map_err(|error| failed("its directory", &error))?;
         }
         // A second superd may remove the file between its opening and its locking: then this one is not it.
         loop {

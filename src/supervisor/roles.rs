@@ -64,7 +64,11 @@ impl Supervisor {
     /// A role's process has ended; its channel says the same to whoever holds it.
     pub(super) fn role_ended(&mut self, kind: RoleKind, ended: Ended) {
         if ended.status != Status::Code(0) {
-            let text = format!("the {} (pid {}) ended: {:?}", kind.name(), ended.pid, ended.status);
+            let how = match ended.status {
+                Status::Code(code) => format!("with status {code}"),
+                Status::Signal(signal) => format!("by {}", signal_name(signal)),
+            };
+            let text = format!("the {} (pid {}) ended {how}", kind.name(), ended.pid);
             self.note(Level::Warning, &text);
         }
     }
@@ -94,13 +98,24 @@ impl Supervisor {
         let received = self.state_writer.as_ref().map(|channel| channel.receive(&mut packet));
         match received {
             Some(Ok(Received::Packet { .. })) => {
-                if let Some(report) = Report::read(&packet).filter(|report| report.errno != 0) {
-                    let text = format!("the state can't be written: {}", process::errno_name(report.errno));
-                    self.note(Level::Err, &text);
+                if let Some(report) = Report::read(&packet) {
+                    self.say_state_written(report.errno);
                 }
             }
             Some(Ok(Received::Empty)) | None => {}
             Some(Ok(Received::Closed) | Err(_)) => self.state_writer = None,
+        }
+    }
+
+    fn say_state_written(&mut self, errno: i32) {
+        let path = self.state_file().unwrap_or_default();
+        let path = path.display();
+        match errno {
+            0 => self.note(Level::Notice, &format!("the state is written to {path}")),
+            errno => {
+                let why = process::errno_name(errno);
+                self.note(Level::Err, &format!("the state can't be written to {path}: {why}"));
+            }
         }
     }
 
@@ -132,4 +147,8 @@ impl Supervisor {
         self.send_launches();
         Ok(own)
     }
+}
+
+fn signal_name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
 }

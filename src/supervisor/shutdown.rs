@@ -125,7 +125,7 @@ impl Supervisor {
     pub(super) fn say_goodbye(&mut self) {
         self.write_all_refusals();
         let sessions = self.sessions.table.len();
-        self.log_event(Level::Notice, None, Event::Stop { sessions });
+        self.log_event(Level::Notice, Event::Stop { sessions });
         self.log.finish(LAST_WORDS);
     }
 }

@@ -9,7 +9,7 @@ use nix::unistd::Uid;
 use crate::config::draft::Draft;
 use crate::config::resolve::resolve;
 use crate::config::settings::{Config, Resource};
-use crate::config::situation::Situation;
+use crate::config::situation::{Situation, runtime_dir};
 use crate::config::{diagnostic::Report, load::load};
 
 use super::files::Disk;
@@ -58,18 +58,10 @@ pub fn situation(root: bool) -> Situation {
     }
     Situation {
         root: false,
-        runtime_dir: runtime_dir(&environment, uid),
+        runtime_dir: runtime_dir(environment.get("XDG_RUNTIME_DIR").map(String::as_str), uid),
         state_dir: state_dir(&environment, uid),
         environment,
         ..situation
-    }
-}
-
-/// `$XDG_RUNTIME_DIR/superd`; where there is none, a folder of one's own in /tmp.
-pub fn runtime_dir(environment: &BTreeMap<String, String>, uid: u32) -> PathBuf {
-    match environment.get("XDG_RUNTIME_DIR").filter(|dir| dir.starts_with('/')) {
-        Some(dir) => Path::new(dir).join("superd"),
-        None => PathBuf::from(format!("/tmp/superd-{uid}")),
     }
 }
 

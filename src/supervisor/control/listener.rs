@@ -2,16 +2,18 @@
 //!
 //! Knows nothing of clients.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
+
+use crate::supervisor::directory;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 32;
@@ -46,8 +48,8 @@ impl Listener {
     }
 
     fn try_bind(path: &Path, group: Option<u32>) -> io::Result<Self> {
-        if let Some(directory) = path.parent() {
-            make_directories(directory)?;
+        if let Some(parent) = path.parent() {
+            directory::make(parent)?;
         }
         let socket = listening_socket(path)?;
         let listener = Self { socket, path: path.to_owned(), inode: inode(&fs::symlink_metadata(path)?) };
@@ -67,21 +69,6 @@ impl Drop for Listener {
             // Left behind it harms nobody: the next start finds that nobody listens there.
             let _ = fs::remove_file(&self.path);
         }
-    }
-}
-
-/// Like `mkdir -p -m 755`, whatever the umask is. What exists is left as it is.
-fn make_directories(directory: &Path) -> io::Result<()> {
-    if directory.as_os_str().is_empty() || directory.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = directory.parent() {
-        make_directories(parent)?;
-    }
-    match DirBuilder::new().mode(0o755).create(directory) {
-        Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
