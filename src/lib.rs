@@ -4,13 +4,14 @@
 //! |----------|------------------------------------------------|-----------------------------------|
 //! | pure     | `model` ← `config` ← `service` ← `protocol`    | values: no fd, clock, file, thread |
 //! | platform | `sys`                                          | the kernel; the only `unsafe`     |
-//! | shell    | `supervisor`, `roles`, `control`               | everything                        |
+//! | shell    | `supervisor`, `roles`, `control`, `command`    | everything                        |
 //!
 //! An arrow points at what may be imported; `tests/tidy.rs` holds all this.
 //!
 //! A connection: `supervisor::accept` takes it from a listener → `service::admission` counts it or names the
 //! limit → `supervisor::launches` hands it to the launcher → `roles::launcher` makes the child →
-//! `roles::stage` becomes the program. Its end: `supervisor::reaper`. Read these five and you know superd.
+//! `roles::stage` becomes the program. Its end: `supervisor::lifecycle` reaps it. Read these and you know superd;
+//! docs/architecture.md says why it is so.
 
 pub mod command;
 pub mod config;

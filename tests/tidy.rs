@@ -113,6 +113,37 @@ fn no_registry_is_named() {
     }
 }
 
+/// `src/x.rs` is a file, `tests/x.rs::name` a function in it, `a::b` in the map of the crate a module.
+#[test]
+fn documents_name_what_is_there() {
+    for name in ["docs/architecture.md", "docs/threat-model.md", "docs/differences.md", "docs/performance.md"]
+    {
+        let text = fs::read_to_string(root().join(name)).expect(name);
+        for (path, function) in code_spans(&text).filter_map(file_and_function) {
+            let source = fs::read_to_string(root().join(path));
+            assert!(source.is_ok(), "{name}: there is no {path}");
+            let found = source.is_ok_and(|source| source.contains(&format!("fn {function}(")));
+            assert!(function.is_empty() || found, "{name}: there is no `{function}` in {path}");
+        }
+    }
+    let map = fs::read_to_string(root().join("src/lib.rs")).expect("the map");
+    for module in code_spans(&map).filter(|span| span.contains("::")) {
+        let path = format!("src/{}.rs", module.replace("::", "/"));
+        assert!(root().join(&path).exists(), "src/lib.rs: there is no {path}");
+    }
+}
+
+/// What stands between backticks.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The function is empty where a file alone is named.
+fn file_and_function(span: &str) -> Option<(&str, &str)> {
+    let (path, function) = span.split_once("::").unwrap_or((span, ""));
+    path.strip_suffix(".rs")?.contains('/').then_some((path, function))
+}
+
 #[test]
 fn imports_are_read_as_the_compiler_does() {
     let text =

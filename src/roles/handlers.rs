@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::SigSet;
@@ -22,6 +22,9 @@ use crate::sys::process;
 
 /// Bytes that are read from one pipe before the next one has its turn: a pipe's usual size.
 const MAX_READ: usize = 64 * 1024;
+
+/// After a wait that itself had no memory.
+const REST: Duration = Duration::from_millis(100);
 
 /// Serves the channel until it closes.
 pub fn run(channel: &Channel) -> io::Result<()> {
@@ -68,7 +71,11 @@ impl Handlers<'_> {
         let mut poll = PollSet::default();
         let channel = poll.push(self.channel.as_fd(), true, !self.ended.is_empty());
         let pipes = poll.push(self.set.as_fd(), true, false);
-        poll.wait(None, &SigSet::empty())?;
+        if poll.wait(None, &SigSet::empty()).is_err() {
+            // ENOMEM: what is ready stays ready.
+            std::thread::sleep(REST);
+            return Ok(true);
+        }
         if poll.ready(channel).read && !self.take_orders()? {
             return Ok(false);
         }
@@ -130,7 +137,8 @@ impl Handlers<'_> {
             Ok(0) | Err(_) => {
                 let dropped = stream.lines.finish(Instant::now(), line);
                 self.ended.push((session, dropped));
-                // Closed, it leaves the set by itself: nobody else has a copy.
+                // While the supervisor's copy is not closed yet, it would not leave the set by itself.
+                let _ = self.set.remove(stream.pipe.as_fd());
                 self.streams.remove(&key);
             }
         }
@@ -172,7 +180,7 @@ mod tests {
         SessionId { epoch: 1, serial }
     }
 
-    fn collect(channel: &Channel, serial: u64, pipe: Option<OwnedFd>) {
+    fn collect(channel: &Channel, serial: u64, pipe: Option<&OwnedFd>) {
         let mut packet = Vec::new();
         Order::Collect { session: session(serial) }.push(&mut packet);
         channel.send(&packet, &pipe.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap();
@@ -184,7 +192,7 @@ mod tests {
         loop {
             let mut poll = PollSet::default();
             poll.push(channel.as_fd(), true, false);
-            poll.wait(Some(std::time::Duration::from_secs(20)), &SigSet::empty()).unwrap();
+            poll.wait(Some(Duration::from_secs(20)), &SigSet::empty()).unwrap();
             let mut packet = [0; MAX_PACKET];
             let Received::Packet { len, .. } = channel.receive(&mut packet).unwrap() else {
                 panic!("no packet; so far {packets:?}")
@@ -201,7 +209,7 @@ mod tests {
     fn lines_come_with_their_session_and_end() {
         let (channel, handlers) = started();
         let (reading, writing) = fd::pipe().unwrap();
-        collect(&channel, 7, Some(reading));
+        collect(&channel, 7, Some(&reading));
         File::from(writing).write_all(b"one\ntwo").unwrap();
         let packets = reports(&channel, 7);
         let reports: Vec<_> = packets.iter().map(|packet| Report::read(packet).unwrap()).collect();
@@ -226,7 +234,7 @@ mod tests {
         let streams = 500;
         for serial in 1..=streams {
             let (reading, writing) = fd::pipe().unwrap();
-            collect_patiently(&channel, serial, reading);
+            collect_patiently(&channel, serial, &reading);
             let text = "a line that fills the channel bit by bit\n".repeat(30);
             File::from(writing).write_all(text.as_bytes()).unwrap();
         }
@@ -249,7 +257,7 @@ mod tests {
         handlers.join().unwrap().unwrap();
     }
 
-    fn collect_patiently(channel: &Channel, serial: u64, pipe: OwnedFd) {
+    fn collect_patiently(channel: &Channel, serial: u64, pipe: &OwnedFd) {
         let mut packet = Vec::new();
         Order::Collect { session: session(serial) }.push(&mut packet);
         while channel.send(&packet, &[pipe.as_fd()]).is_err() {

@@ -105,6 +105,10 @@ fn become_program(
     let envp = environment_of(service, launch, program)?;
     note(slot, Step::Stdio);
     install_stdio(connection.as_fd(), program.stderr, stderr)?;
+    if let (Some(pipe), Some(identity)) = (stderr, &program.identity) {
+        // A pipe is its maker's: without this the program could not open /dev/stderr.
+        std::os::unix::fs::fchown(pipe, Some(identity.uid), Some(identity.gid))?;
+    }
     note(slot, Step::Descriptors);
     fd::cloexec_from(3)?;
     note(slot, Step::Nice);

@@ -173,13 +173,15 @@ impl Supervisor {
 
     /// Makes the pipe of `stderr = "log"`. `false`: there is no descriptor for it.
     fn make_stderr(&mut self, key: SessionKey) -> bool {
-        let Some(session) = self.sessions.table.get_mut(key) else { return false };
+        let Some(session) = self.sessions.table.get(key) else { return false };
         if session.settings.program.stderr != Stderr::Log {
             return true;
         }
-        let Ok((reading, writing)) = crate::sys::fd::pipe() else { return false };
-        session.stderr = Some(writing);
-        drop(reading);
+        let (id, settings) = (session.id, Rc::clone(&session.settings));
+        let Ok(pipe) = self.collect_stderr(id, &settings) else { return false };
+        if let Some(session) = self.sessions.table.get_mut(key) {
+            session.stderr = pipe;
+        }
         true
     }
 

@@ -18,7 +18,8 @@ use super::services::{Absent, Service};
 impl Supervisor {
     /// From here on the new configuration is the one.
     pub(super) fn commit(&mut self, prepared: Prepared) -> ReloadReport {
-        let Prepared { mut daemon, log, services, changes, sockets, close, plans, first } = prepared;
+        let Prepared { mut daemon, log, services, changes, sockets, close, plans, role_plans, first } =
+            prepared;
         self.generation += 1;
         let mut warnings = self.keep_until_restart(&mut daemon);
         if let Some(first) = first {
@@ -26,6 +27,9 @@ impl Supervisor {
             self.control = Some(first.control);
         }
         self.commit_log(log);
+        if let Some(plans) = role_plans {
+            self.launches.use_role_plans(plans);
+        }
         self.launches.use_plans(self.generation, plans);
         let keys: Vec<ServiceKey> =
             services.into_iter().map(|service| self.commit_service(service)).collect();
@@ -44,6 +48,7 @@ impl Supervisor {
             warnings.push(format!("listeners are polled one by one: {error}"));
         }
         self.daemon = Some(Rc::new(daemon));
+        self.settle_collecting();
         self.send_launches();
         self.watch_all();
         for &key in &keys {

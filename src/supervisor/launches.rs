@@ -10,15 +10,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::protocol::launch::{ROLES, Request, SLOTS, Step};
-use crate::protocol::plans;
 use crate::roles::launcher;
 use crate::service::backoff::Backoff;
 use crate::sys::channel::Channel;
 use crate::sys::fd;
-use crate::sys::memory::{SlotTable, sealed};
+use crate::sys::memory::SlotTable;
 use crate::sys::spawn::{Image, Parentage, Spawner};
 
-use super::roles::RoleKind;
+use super::roles::{RoleKind, role_plans};
 use super::sessions::SessionKey;
 
 mod reports;
@@ -94,7 +93,6 @@ pub(super) struct Launches {
 
 impl Launches {
     pub(super) fn new() -> io::Result<Self> {
-        let role_plans = plans::encode(&RoleKind::ALL.map(RoleKind::plan));
         Ok(Self {
             slots: SlotTable::create(SLOTS)?,
             binary: fd::open_own_binary()?,
@@ -104,7 +102,7 @@ impl Launches {
             queue: VecDeque::new(),
             in_flight: (0..SLOTS).map(|_| None).collect(),
             free: (0..u16::try_from(SLOTS).unwrap_or(u16::MAX)).rev().collect(),
-            role_plans: sealed("superd-plans", &role_plans)?,
+            role_plans: role_plans(None)?,
             service_plans: None,
             blocked: false,
             held: false,
@@ -169,13 +167,23 @@ impl Launches {
 
     /// The plans of a new configuration are used from now on, also for what waits in the queue.
     pub(super) fn use_plans(&mut self, generation: u64, block: OwnedFd) {
+        self.pass_on(generation, &block);
+        self.service_plans = Some((generation, block));
+    }
+
+    /// Roles are made by these plans from now on.
+    pub(super) fn use_role_plans(&mut self, block: OwnedFd) {
+        self.pass_on(ROLES, &block);
+        self.role_plans = block;
+    }
+
+    fn pass_on(&mut self, generation: u64, block: &OwnedFd) {
         if let Some(channel) = &self.channel {
             // A channel that is broken or full is found out by the next poll; a new launcher gets the plans.
-            if send_plans(channel, generation, &block).is_err() {
+            if send_plans(channel, generation, block).is_err() {
                 self.channel = None;
             }
         }
-        self.service_plans = Some((generation, block));
     }
 
     fn generation(&self) -> u64 {

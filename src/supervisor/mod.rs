@@ -9,6 +9,7 @@
 //! | `accept`, `launches`, `lifecycle` | the life of a connection |
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
+//! | `collecting` | standard errors on their way into the log |
 //! | `pause`, `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
 
 use std::rc::Rc;
@@ -29,6 +30,7 @@ pub mod options;
 mod accept;
 mod admin;
 mod binding;
+mod collecting;
 mod commit;
 mod directory;
 mod farewells;
@@ -78,6 +80,7 @@ struct Supervisor {
     pid_file: Option<pidfile::PidFile>,
     writer_backoff: Backoff,
     state_writer: Option<Channel>,
+    collecting: collecting::Collecting,
 
     /// Of the configuration in force; 0 before the first.
     generation: u64,

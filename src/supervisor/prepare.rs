@@ -22,6 +22,7 @@ use super::control::ControlServer;
 use super::listeners::ListenerKey;
 use super::options::{self, Change};
 use super::pidfile::PidFile;
+use super::roles::role_plans;
 
 /// A configuration that only has to be put in force.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Prepared {
     pub(super) sockets: Vec<NewSocket>,
     pub(super) close: Vec<ListenerKey>,
     pub(super) plans: OwnedFd,
+    /// New plans of the roles, if they change with the configuration.
+    pub(super) role_plans: Option<OwnedFd>,
     pub(super) first: Option<First>,
 }
 
@@ -95,6 +98,7 @@ impl Supervisor {
             0 => Some(prepare_first(reader.daemon())?),
             _ => None,
         };
+        let role_plans = self.prepare_role_plans(reader.daemon())?;
         let changes = self.compare(&services);
         let mut undo = Undo::default();
         match self.prepare_sockets(&services, &mut undo) {
@@ -106,6 +110,7 @@ impl Supervisor {
                 sockets,
                 close,
                 plans,
+                role_plans,
                 first,
             }),
             Err(errors) => {
@@ -113,6 +118,15 @@ impl Supervisor {
                 Err(errors)
             }
         }
+    }
+
+    /// Roles that run as the helpers' user have plans that name it.
+    fn prepare_role_plans(&self, new: &settings::Daemon) -> Result<Option<OwnedFd>, Vec<String>> {
+        if self.daemon.as_ref().is_some_and(|old| old.helper == new.helper) {
+            return Ok(None);
+        }
+        let plans = role_plans(new.helper.as_ref());
+        plans.map(Some).map_err(|error| vec![format!("the plans of superd's processes: {error}")])
     }
 
     /// Only services that are new or changed are decoded.

@@ -8,9 +8,12 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use crate::config::settings::Level;
+use crate::model::identity::Identity;
 use crate::protocol::launch::Plan;
+use crate::protocol::plans;
 use crate::protocol::writer::{Order, REPORT_LENGTH, Report};
 use crate::sys::channel::{Channel, Received};
+use crate::sys::memory::sealed;
 use crate::sys::process::{self, Ended, Status};
 
 use super::Supervisor;
@@ -26,23 +29,35 @@ pub(super) enum RoleKind {
     Loader = 0,
     /// Writes files.
     Writer = 1,
+    /// Collect standard errors.
+    Handlers = 2,
 }
 
 impl RoleKind {
     /// Every role, in the order of its index.
-    pub(super) const ALL: [Self; 2] = [Self::Loader, Self::Writer];
+    pub(super) const ALL: [Self; 3] = [Self::Loader, Self::Writer, Self::Handlers];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Loader => "loader",
             Self::Writer => "writer",
+            Self::Handlers => "handlers",
         }
     }
 
-    /// How the launcher makes it.
-    pub(super) fn plan(self) -> Plan {
-        Plan::Role { name: self.name().to_owned(), identity: None }
+    /// How the launcher makes it, with the helpers' user of a configuration.
+    fn plan(self, helper: Option<&Identity>) -> Plan {
+        let identity = match self {
+            Self::Loader | Self::Writer => None,
+            Self::Handlers => helper.cloned(),
+        };
+        Plan::Role { name: self.name().to_owned(), identity }
     }
+}
+
+/// How the launcher makes each role, laid out for it.
+pub(super) fn role_plans(helper: Option<&Identity>) -> io::Result<OwnedFd> {
+    sealed("superd-plans", &plans::encode(&RoleKind::ALL.map(|kind| kind.plan(helper))))
 }
 
 impl Supervisor {

@@ -13,7 +13,11 @@ use super::notify::notify_stopping;
 use super::sessions::SessionKey;
 use super::timers::{Due, TimerId};
 
-/// How long the last lines may take to leave.
+/// How long the lines that programs wrote last may take; a process that a program has left behind may hold its
+/// standard error for ever.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// How long the last lines of the log may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How far the end has come.
@@ -29,6 +33,8 @@ enum Stage {
     Grace,
     /// They were sent TERM; each has its own time until KILL.
     Terminated,
+    /// What they wrote last is on its way into the log.
+    LastLines,
     /// As pid 1: everybody else was sent TERM.
     Everybody,
     /// Nothing is waited for any more.
@@ -39,14 +45,17 @@ impl Supervisor {
     /// Is the loop to end?
     pub(super) fn is_done(&mut self) -> bool {
         let Some(ending) = &self.ending else { return false };
-        let waits = matches!(ending.stage, Stage::Grace | Stage::Terminated);
-        if waits && self.sessions.table.is_empty() {
-            if !self.is_init {
-                return true;
+        match ending.stage {
+            Stage::Everybody => {}
+            Stage::Grace | Stage::Terminated if !self.sessions.table.is_empty() => {}
+            Stage::LastLines if self.collecting.is_busy() => {}
+            Stage::Grace | Stage::Terminated if self.collecting.is_busy() => {
+                self.set_stage(Stage::LastLines, Some(LAST_LINES));
             }
-            self.end_everybody();
+            Stage::Grace | Stage::Terminated | Stage::LastLines if self.is_init => self.end_everybody(),
+            Stage::Grace | Stage::Terminated | Stage::LastLines | Stage::Done => return true,
         }
-        self.ending.as_ref().is_some_and(|ending| ending.stage == Stage::Done)
+        false
     }
 
     /// TERM or INT: nobody is let in any more; a second one takes the grace away.
@@ -72,6 +81,8 @@ impl Supervisor {
     pub(super) fn continue_ending(&mut self) {
         match self.ending.as_ref().map(|ending| ending.stage) {
             Some(Stage::Grace) => self.terminate_sessions(),
+            Some(Stage::LastLines) if self.is_init => self.end_everybody(),
+            Some(Stage::LastLines) => self.set_stage(Stage::Done, None),
             Some(Stage::Everybody) => {
                 process::signal_everybody(Signal::SIGKILL);
                 self.set_stage(Stage::Done, None);

@@ -16,7 +16,7 @@ use crate::sys::{fd, process};
 
 use super::Supervisor;
 use super::signals::Signals;
-use super::{farewells, launches, listeners, load, log, services, sessions, timers};
+use super::{collecting, farewells, launches, listeners, load, log, services, sessions, timers};
 
 /// How superd is started.
 #[derive(Debug, Clone)]
@@ -99,6 +99,7 @@ impl Supervisor {
             pid_file: None,
             writer_backoff: Backoff::delayed(Duration::from_secs(1), Duration::from_secs(30)),
             state_writer: None,
+            collecting: collecting::Collecting::default(),
             generation: 0,
             daemon: None,
             log_settings: None,

@@ -10,6 +10,7 @@ use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
 
 use super::Supervisor;
+use super::collecting::collects;
 use super::listeners::Listener;
 use super::options;
 use super::services::Service;
@@ -91,6 +92,10 @@ impl Supervisor {
             let reason = format!("{} {}", process::errno_name(absent.errno), absent.endpoint);
             let retry = absent.retry_at.map(|at| at.saturating_duration_since(self.now));
             return ("degraded", Some(reason), retry);
+        }
+        if collects(&service.settings) && self.collecting.is_lost() {
+            let retry = self.collecting.next_try().map(|at| at.saturating_duration_since(self.now));
+            return ("degraded", Some("handlers".to_owned()), retry);
         }
         if let Some(exhaustion) = &self.exhaustion {
             let retry = exhaustion.until.saturating_duration_since(self.now);

@@ -28,6 +28,8 @@ pub(super) enum Due {
     CloseRetired(usize),
     /// The log file gets another writer.
     AttachWriter,
+    /// The handlers are started again.
+    StartHandlers,
     /// The next stage of the shutdown.
     Shutdown,
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::sys::poll::PollSet;
 
 use super::Supervisor;
+use super::collecting::HandlersId;
 use super::control::{Interest, Token};
 use super::listeners::ListenerKey;
 use super::signals::Signals;
@@ -23,6 +24,7 @@ struct Places {
     log_writer: Option<usize>,
     state_writer: Option<usize>,
     interface_news: Option<usize>,
+    handlers: Vec<(usize, HandlersId)>,
     control: Vec<(usize, Token)>,
     farewells: Option<usize>,
     listener_set: Option<usize>,
@@ -64,6 +66,9 @@ impl Supervisor {
             interface_news: self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false)),
             ..Places::default()
         };
+        for (fd, id) in self.collecting.interests() {
+            places.handlers.push((poll.push(fd, true, false), id));
+        }
         if let Some(control) = &self.control {
             let mut interests: Vec<Interest<'_>> = Vec::new();
             control.interests(&mut interests);
@@ -102,6 +107,11 @@ impl Supervisor {
         }
         if ready(places.interface_news) {
             self.on_interface_news();
+        }
+        for &(place, id) in &places.handlers {
+            if poll.ready(place).read {
+                self.on_handlers(id);
+            }
         }
         for &(place, token) in &places.control {
             let state = poll.ready(place);
@@ -199,6 +209,7 @@ impl Supervisor {
             Due::AcceptAgain => self.accept_again(),
             Due::CloseRetired(key) => self.close_retired(key),
             Due::AttachWriter => self.attach_writer(),
+            Due::StartHandlers => self.start_handlers_again(),
             Due::Shutdown => self.continue_ending(),
         }
     }
