@@ -173,7 +173,8 @@ fn superctl_shows_the_state() {
     let superd = Superd::with(HELLO);
     let plain = superd.superctl(&["status"]);
     let text = String::from_utf8_lossy(&plain.stdout).into_owned();
-    assert!(plain.status.success() && text.contains("hello") && text.contains("online"), "{text}");
+    let errors = String::from_utf8_lossy(&plain.stderr).into_owned();
+    assert!(plain.status.success() && text.contains("hello") && text.contains("online"), "{text}{errors}");
     let json = superd.superctl(&["status", "--json"]);
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(value["pid"], superd.pid());
@@ -182,7 +183,7 @@ fn superctl_shows_the_state() {
     superd.rewrite("[service.x]\nlissten = 1\n");
     let reload = superd.superctl(&["reload"]);
     let text = String::from_utf8_lossy(&reload.stderr).into_owned();
-    assert_eq!(reload.status.code(), Some(1));
+    assert_eq!(reload.status.code(), Some(1), "{text}");
     assert!(text.contains("superd.toml:2:1"), "{text}");
     let socket = superd.superctl(&["socket", "hello"]);
     let text = String::from_utf8_lossy(&socket.stdout).into_owned();

@@ -22,13 +22,13 @@ fn term_lets_sessions_end_in_their_grace() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut superd = Superd::with(&config("until-eof", "20s"));
         let (address, mut client) = (superd.address("x"), superd.connect("x"));
-        client.read_pid();
+        let pid = client.read_pid();
         superd.signal(signal);
         until("the listener to be closed", || Client::try_connect(address).is_err().then_some(()));
         client.finish();
         assert_eq!(client.read_to_end(), b"bye\n");
         assert_eq!(superd.wait(), 0);
-        assert!(superd.expect_log("end x").contains("status=0"));
+        superd.expect_log(&format!("pid={pid} status=0"));
         superd.expect_log("stop");
     }
 }
@@ -121,6 +121,7 @@ fn as_pid_1_it_reaps_what_is_not_its_own() {
     for _ in 0..5 {
         superd.connect("x").read_pid();
     }
+    superd.until_idle();
     let grown = || superd.children().into_iter().filter(|child| child.arguments().ends_with("grandchild"));
     until("the orphans", || {
         orphans = grown().collect();

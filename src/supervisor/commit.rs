@@ -13,7 +13,7 @@ use crate::sys::overlap::allow_overlap;
 use super::Supervisor;
 use super::listeners::ListenerKey;
 use super::prepare::{NewService, NewSocket, Origin, Prepared};
-use super::services::{Absent, Service};
+use super::services::{Absent, PlanId, Service};
 
 impl Supervisor {
     /// From here on the new configuration is the one.
@@ -96,6 +96,7 @@ impl Supervisor {
 
     fn commit_service(&mut self, new: NewService) -> ServiceKey {
         let NewService { settings, place, digest, plan } = new;
+        let plan = PlanId { generation: self.generation, index: plan };
         let Some(key) = self.services.by_name(settings.name.as_str()) else {
             return self.services.insert(Service::new(settings, place, digest, plan));
         };
@@ -104,7 +105,7 @@ impl Supervisor {
             service.settings = settings;
             service.place = place;
             service.digest = digest;
-            service.plan = Some(plan);
+            service.plan = plan;
             service.listeners.clear();
             service.absent.clear();
             if let Some(timer) = service.bind_again.take() {

@@ -178,16 +178,12 @@ impl Launches {
     }
 
     fn pass_on(&mut self, generation: u64, block: &OwnedFd) {
-        if let Some(channel) = &self.channel {
-            // A channel that is broken or full is found out by the next poll; a new launcher gets the plans.
-            if send_plans(channel, generation, block).is_err() {
-                self.channel = None;
-            }
+        let Some(channel) = &self.channel else { return };
+        if send_plans(channel, generation, block).is_err() {
+            // Broken, or full of what nobody reads: that launcher ends, the next poll finds its channel closed,
+            // and the one after it gets the plans.
+            channel.shut_down();
         }
-    }
-
-    fn generation(&self) -> u64 {
-        self.service_plans.as_ref().map_or(ROLES, |(generation, _)| *generation)
     }
 
     /// The slot whose child this is, if the launcher has not told of it yet.

@@ -25,8 +25,11 @@ pub(super) struct Service {
     pub(super) place: Place,
     /// Of the settings; tells whether a reload changes it.
     pub(super) digest: u64,
-    /// The index of its launch plan; `None` once it is gone.
-    pub(super) plan: Option<u32>,
+    /// How it is launched. Once it is gone this stays, and with it its generation: the launcher knows the newest
+    /// two, and refuses what is older.
+    pub(super) plan: PlanId,
+    /// It is in no configuration any more, and lives for its sessions.
+    pub(super) is_gone: bool,
     pub(super) listeners: Vec<ListenerKey>,
     /// Endpoints whose address or interface is not there.
     pub(super) absent: Vec<Absent>,
@@ -45,6 +48,13 @@ pub(super) struct Service {
     pub(super) said_degraded: bool,
 }
 
+/// A launch plan: an index means nothing without its generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PlanId {
+    pub(super) generation: u64,
+    pub(super) index: u32,
+}
+
 /// An endpoint that can't be bound yet.
 #[derive(Debug, Clone)]
 pub(super) struct Absent {
@@ -54,12 +64,13 @@ pub(super) struct Absent {
 }
 
 impl Service {
-    pub(super) fn new(settings: Rc<settings::Service>, place: Place, digest: u64, plan: u32) -> Self {
+    pub(super) fn new(settings: Rc<settings::Service>, place: Place, digest: u64, plan: PlanId) -> Self {
         Self {
             settings,
             place,
             digest,
-            plan: Some(plan),
+            plan,
+            is_gone: false,
             listeners: Vec::new(),
             absent: Vec::new(),
             bind_again: None,
@@ -130,7 +141,7 @@ impl Services {
     /// The service is in no configuration any more; its sessions go on.
     pub(super) fn retire(&mut self, key: ServiceKey) {
         if let Some(service) = self.table.get_mut(key) {
-            service.plan = None;
+            service.is_gone = true;
             let name = service.settings.name.clone();
             if self.by_name.get(&name) == Some(&key) {
                 self.by_name.remove(&name);

@@ -94,6 +94,12 @@ impl Channel {
         Ok(nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Write)?)
     }
 
+    /// The end of the channel in both directions, found out by whoever polls either end.
+    pub fn shut_down(&self) {
+        // Only a channel that is closed already refuses.
+        let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
+
     /// The descriptor itself, for whoever wraps it in his own way.
     pub fn into_fd(self) -> OwnedFd {
         self.0

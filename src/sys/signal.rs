@@ -1,8 +1,11 @@
 //! Signals: flags that handlers set, and the mask that decides when they come.
 //!
 //! The supervisor blocks its signals everywhere but inside ppoll. A signal that is sent while a turn is
-//! worked off stays pending, and ends the next ppoll at once; one that comes inside ppoll runs its handler
+//! worked off stays pending, and ends the next ppoll that would wait; one that comes inside ppoll runs its handler
 //! there. Either way the flag is set when ppoll returns, and the turn looks at all flags: no pipe, no race.
+//! Where ppoll never has to wait, [`PollSet::wait`] lets signals in by itself.
+//!
+//! [`PollSet::wait`]: super::poll::PollSet::wait
 
 use std::io;
 use std::sync::Arc;

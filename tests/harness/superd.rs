@@ -297,8 +297,11 @@ impl Superd {
         }
     }
 
+    /// The end of the log, for a test that failed.
     fn log_text(&self) -> String {
-        self.log.messages().join("\n")
+        const SHOWN: usize = 50;
+        let lines = self.log.messages();
+        lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default().join("\n")
     }
 }
 

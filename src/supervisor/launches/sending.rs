@@ -9,6 +9,7 @@ use crate::model::session::SessionId;
 use crate::protocol::launch::{BATCH, Launch, ROLES, Request};
 use crate::service::reason::Reason;
 use crate::supervisor::Supervisor;
+use crate::supervisor::services::PlanId;
 use crate::supervisor::sessions::{Phase, ProcessOwner};
 use crate::supervisor::timers::Due;
 
@@ -50,7 +51,6 @@ impl Supervisor {
 
     /// Sends up to [`BATCH`] launches. `false`: no more can be sent now.
     fn send_batch(&mut self) -> bool {
-        let generation = self.launches.generation();
         let mut batch: Vec<(Launch, Job)> = Vec::with_capacity(BATCH);
         while batch.len() < BATCH {
             let Some(slot) = self.launches.free.pop() else { break };
@@ -58,7 +58,7 @@ impl Supervisor {
                 self.launches.free.push(slot);
                 break;
             };
-            if let Some(launch) = self.describe(slot, generation, &job) {
+            if let Some(launch) = self.describe(slot, &job) {
                 batch.push((launch, job));
             } else {
                 self.launches.free.push(slot);
@@ -126,7 +126,7 @@ impl Supervisor {
     }
 
     /// The launch of a job; none if there is nothing to launch any more.
-    fn describe(&self, slot: u16, generation: u64, job: &Job) -> Option<Launch> {
+    fn describe(&self, slot: u16, job: &Job) -> Option<Launch> {
         let fds = u8::try_from(self.descriptors_of(job).len()).ok()?;
         match job {
             Job::Role(kind, _) => Some(Launch {
@@ -140,7 +140,7 @@ impl Supervisor {
             }),
             Job::Session(key) => {
                 let session = self.sessions.table.get(*key)?;
-                let plan = self.services.get(session.service)?.plan?;
+                let PlanId { generation, index: plan } = self.services.get(session.service)?.plan;
                 let (id, client, local) = (session.id, Some(session.client), session.local);
                 Some(Launch { slot, generation, plan, fds, session: id, client, local })
             }
