@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use superd::config::settings::SocketOptions;
-use superd::model::endpoint::{Endpoint, InterfaceName};
+use superd::model::endpoint::{InetEndpoint, InterfaceName, Transport};
 use superd::supervisor::bind::{BindError, open_listener};
 use superd::sys::rtnetlink::InterfaceNews;
 
@@ -28,7 +28,7 @@ fn an_address_that_comes_is_bound() {
 fn an_interface_that_comes_is_bound() {
     in_own_network("an_interface_that_comes_is_bound", || {
         let interface = InterfaceName::new("veth7");
-        check(&Endpoint { interface, ..endpoint("0.0.0.0") }, "link add veth7 type veth peer name veth8");
+        check(&InetEndpoint { interface, ..endpoint("0.0.0.0") }, "link add veth7 type veth peer name veth8");
     });
 }
 
@@ -41,12 +41,12 @@ fn an_ipv6_address_is_bound_after_its_detection() {
         ip("link set veth7 up");
         check(&endpoint("2001:db8::7"), "addr add 2001:db8::7/64 dev veth7");
         let zone = InterfaceName::new("veth7");
-        check(&Endpoint { zone, ..endpoint("fe80::7") }, "addr add fe80::7/64 dev veth7");
+        check(&InetEndpoint { zone, ..endpoint("fe80::7") }, "addr add fe80::7/64 dev veth7");
     });
 }
 
 /// The endpoint is absent, the command brings it, and superd's way of trying again at every news finds it.
-fn check(endpoint: &Endpoint, command: &str) {
+fn check(endpoint: &InetEndpoint, command: &str) {
     let mut news = InterfaceNews::open().unwrap();
     assert!(open(endpoint).unwrap_err().is_absence());
     ip(command);
@@ -64,12 +64,20 @@ fn wait(news: &InterfaceNews, deadline: Instant) -> bool {
     poll(&mut [PollFd::new(news.as_fd(), PollFlags::POLLIN)], left).unwrap() == 1
 }
 
-fn open(endpoint: &Endpoint) -> Result<OwnedFd, BindError> {
-    open_listener(endpoint, &SocketOptions::default())
+fn open(endpoint: &InetEndpoint) -> Result<OwnedFd, BindError> {
+    open_listener(&endpoint.clone().into(), &SocketOptions::default())
 }
 
-fn endpoint(ip: &str) -> Endpoint {
-    Endpoint { ip: ip.parse().unwrap(), port: 7079, zone: None, interface: None, optional: false }
+fn endpoint(ip: &str) -> InetEndpoint {
+    let transport = Transport::Tcp;
+    InetEndpoint {
+        transport,
+        ip: ip.parse().unwrap(),
+        port: 7079,
+        zone: None,
+        interface: None,
+        optional: false,
+    }
 }
 
 fn ip(arguments: &str) {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::SockRef;
 use superd::config::settings::SocketOptions;
-use superd::model::endpoint::Endpoint;
+use superd::model::endpoint::{Endpoint, InetEndpoint, Transport};
 use superd::supervisor::bind::{bound_address, open_beside, open_listener};
 use superd::sys::overlap::{allow_overlap, stop_new_handshakes};
 
@@ -194,5 +194,6 @@ fn visit(port: u16, figures: &Figures) {
 }
 
 fn endpoint(ip: IpAddr, port: u16) -> Endpoint {
-    Endpoint { ip, port, zone: None, interface: None, optional: false }
+    let transport = Transport::Tcp;
+    InetEndpoint { transport, ip, port, zone: None, interface: None, optional: false }.into()
 }

@@ -1,9 +1,9 @@
 //! Two services, or one twice, that want the same packets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, InetEndpoint, Transport, UnixName};
 
 use super::check::port_number;
 use super::diagnostic::{Diagnostic, Report, Spot};
@@ -21,9 +21,27 @@ struct Claim<'d> {
     endpoint: Endpoint,
 }
 
+/// Endpoints of different groups never meet.
+#[derive(PartialEq, Eq, Hash)]
+enum Group {
+    Inet(Transport, u16, bool),
+    Unix(UnixName),
+    Passed(String),
+}
+
+impl Group {
+    fn of(endpoint: &Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Inet(inet) => Self::Inet(inet.transport, inet.port, inet.ip.is_ipv6()),
+            Endpoint::Unix(unix) => Self::Unix(unix.name.clone()),
+            Endpoint::Passed(name) => Self::Passed(name.clone()),
+        }
+    }
+}
+
 /// Finds them. `look_up` knows ports by name; those that it doesn't know are left out.
 pub fn find(draft: &Draft, look_up: &dyn Fn(&str) -> Option<u16>, report: &mut Report) {
-    let mut by_port: BTreeMap<(u16, bool), Vec<Claim<'_>>> = BTreeMap::new();
+    let mut by_group: HashMap<Group, Vec<Claim<'_>>> = HashMap::new();
     for service in draft.services.iter().filter(|s| s.values.flag(("", "enabled")) != Some(false)) {
         for said in service.values.listens() {
             let port = port_number(&said.value.port).or_else(|| match &said.value.port {
@@ -32,29 +50,30 @@ pub fn find(draft: &Draft, look_up: &dyn Fn(&str) -> Option<u16>, report: &mut R
             });
             for endpoint in port.into_iter().flat_map(|port| said.value.endpoints(port)) {
                 let claim = Claim { service, spot: &said.spot, endpoint };
-                by_port.entry((claim.endpoint.port, claim.endpoint.ip.is_ipv6())).or_default().push(claim);
+                by_group.entry(Group::of(&claim.endpoint)).or_default().push(claim);
             }
         }
     }
     let mut known = BTreeSet::new();
-    for claims in by_port.values() {
+    for claims in by_group.values() {
         among(claims, &mut known, report);
     }
 }
 
 /// Only claims of the same address, or of every address, can meet.
 fn among(claims: &[Claim<'_>], known: &mut BTreeSet<Pair>, report: &mut Report) {
-    let mut by_ip: BTreeMap<IpAddr, Vec<&Claim<'_>>> = BTreeMap::new();
+    let mut by_ip: HashMap<Option<IpAddr>, Vec<&Claim<'_>>> = HashMap::new();
     for claim in claims {
-        by_ip.entry(claim.endpoint.ip).or_default().push(claim);
+        by_ip.entry(claim.endpoint.inet().map(|inet| inet.ip)).or_default().push(claim);
     }
     for same in by_ip.values() {
         for (i, a) in same.iter().enumerate() {
             same.iter().skip(i + 1).for_each(|b| meet(a, b, known, report));
         }
     }
-    for wildcard in claims.iter().filter(|claim| claim.endpoint.is_wildcard()) {
-        for specific in claims.iter().filter(|claim| !claim.endpoint.is_wildcard()) {
+    let is_wildcard = |claim: &&Claim<'_>| claim.endpoint.inet().is_some_and(InetEndpoint::is_wildcard);
+    for wildcard in claims.iter().filter(is_wildcard) {
+        for specific in claims.iter().filter(|claim| !is_wildcard(claim)) {
             meet(wildcard, specific, known, report);
         }
     }

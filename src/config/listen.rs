@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::endpoint::{Endpoint, InterfaceName};
+use crate::model::endpoint::{Endpoint, InetEndpoint, InterfaceName, Transport};
 
 use super::keys::nearest_word;
 use super::values::Complaint;
@@ -47,12 +47,15 @@ impl Listen {
     /// The sockets that it stands for, once the port is a number.
     pub fn endpoints(&self, port: u16) -> impl Iterator<Item = Endpoint> + '_ {
         let both = self.addresses.len() > 1;
-        self.addresses.iter().map(move |&ip| Endpoint {
-            ip,
-            port,
-            zone: self.zone.clone(),
-            interface: self.interface.clone(),
-            optional: both && ip.is_ipv6(),
+        self.addresses.iter().map(move |&ip| {
+            Endpoint::Inet(InetEndpoint {
+                transport: Transport::Tcp,
+                ip,
+                port,
+                zone: self.zone.clone(),
+                interface: self.interface.clone(),
+                optional: both && ip.is_ipv6(),
+            })
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,55 +54,193 @@ impl fmt::Display for InterfaceName {
 
 /// One socket that a service wants: `tcp:79` is two of these, `[::]` and `0.0.0.0`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// The address; IPv6 sockets are always v6-only.
+pub enum Endpoint {
+    /// An address and a port.
+    Inet(InetEndpoint),
+    /// A path, or an abstract name.
+    Unix(UnixEndpoint),
+    /// A socket that the service manager passes under this name.
+    Passed(String),
+}
+
+/// What an internet socket carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// An endpoint of the internet protocols.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InetEndpoint {
+    /// tcp or udp.
+    pub transport: Transport,
+    /// The address; IPv6 sockets are always v6-only. A multicast address is a group to join.
     pub ip: IpAddr,
     /// 0 lets the kernel choose (tests, demos).
     pub port: u16,
     /// The interface that a link-local address belongs to (`[fe80::1%eth0]`).
     pub zone: Option<InterfaceName>,
-    /// The interface that the socket is bound to (`tcp:79%eth0`, `SO_BINDTODEVICE`).
+    /// The interface that the socket is bound to (`tcp:79%eth0`, `SO_BINDTODEVICE`), or on which a group is
+    /// joined.
     pub interface: Option<InterfaceName>,
     /// The half of `tcp:79` that is left out where the kernel has no IPv6.
     pub optional: bool,
 }
 
+/// What a unix socket carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnixKind {
+    /// `unix:`
+    Stream,
+    /// `unix-dgram:`
+    Datagram,
+    /// `unix-seqpacket:`
+    SeqPacket,
+}
+
+/// An endpoint of the unix protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UnixEndpoint {
+    /// Stream, datagram or seqpacket.
+    pub kind: UnixKind,
+    /// Where.
+    pub name: UnixName,
+    /// Who owns the path; `None`: superd's own user.
+    pub owner: Option<u32>,
+    /// The path's group; `None`: superd's own.
+    pub group: Option<u32>,
+    /// The path's mode.
+    pub mode: u32,
+}
+
+/// Where a unix socket is found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnixName {
+    /// In the file system.
+    Path(PathBuf),
+    /// In the abstract name space.
+    Abstract(String),
+}
+
 impl Endpoint {
+    /// Would both want the same packets?
+    pub fn overlaps(&self, other: &Endpoint) -> bool {
+        match (self, other) {
+            (Self::Inet(a), Self::Inet(b)) => a.overlaps(b),
+            (Self::Unix(a), Self::Unix(b)) => a.name == b.name,
+            (Self::Passed(a), Self::Passed(b)) => a == b,
+            _ => false,
+        }
+    }
+
+    /// Does it hear connections, not datagrams? Of a passed socket its type tells, when it is there.
+    pub fn is_datagram(&self) -> bool {
+        match self {
+            Self::Inet(inet) => inet.transport == Transport::Udp,
+            Self::Unix(unix) => unix.kind == UnixKind::Datagram,
+            Self::Passed(_) => false,
+        }
+    }
+
+    /// The same socket, whoever wants it and however: endpoints with equal keys are served by one socket.
+    pub fn key(&self) -> EndpointKey {
+        EndpointKey(match self.clone() {
+            Self::Inet(inet) => Self::Inet(InetEndpoint { optional: false, ..inet }),
+            // Owner and mode can be changed where the socket is.
+            Self::Unix(unix) => Self::Unix(UnixEndpoint { owner: None, group: None, mode: 0, ..unix }),
+            passed @ Self::Passed(_) => passed,
+        })
+    }
+
+    /// Does the kernel choose where it is bound? Such a socket is nobody else's.
+    pub fn is_chosen_by_kernel(&self) -> bool {
+        matches!(self, Self::Inet(InetEndpoint { port: 0, .. }))
+    }
+
+    /// The internet endpoint that it is.
+    pub fn inet(&self) -> Option<&InetEndpoint> {
+        match self {
+            Self::Inet(inet) => Some(inet),
+            Self::Unix(_) | Self::Passed(_) => None,
+        }
+    }
+
+    /// Is it of IPv6?
+    pub fn is_ipv6(&self) -> bool {
+        self.inet().is_some_and(|inet| inet.ip.is_ipv6())
+    }
+
+    /// May it be left out where the kernel does not know its family?
+    pub fn is_optional(&self) -> bool {
+        matches!(self, Self::Inet(InetEndpoint { optional: true, .. }))
+    }
+}
+
+impl From<InetEndpoint> for Endpoint {
+    fn from(inet: InetEndpoint) -> Self {
+        Self::Inet(inet)
+    }
+}
+
+/// See [`Endpoint::key`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EndpointKey(Endpoint);
+
+impl InetEndpoint {
     /// Is it every address of its family?
     pub fn is_wildcard(&self) -> bool {
         self.ip.is_unspecified()
     }
 
-    /// Would both want the same packets: same family and port, and addresses and interfaces that meet?
-    /// A port that the kernel chooses meets nothing.
-    pub fn overlaps(&self, other: &Endpoint) -> bool {
-        let same_family = self.ip.is_ipv4() == other.ip.is_ipv4();
-        let addresses_meet =
-            self.is_wildcard() || other.is_wildcard() || (self.ip == other.ip && self.zone == other.zone);
+    /// Would both want the same packets: same transport, family and port, and addresses and interfaces that
+    /// meet? A port that the kernel chooses meets nothing; a multicast group meets itself alone, since a
+    /// wildcard socket hears no group that it has not joined.
+    pub fn overlaps(&self, other: &InetEndpoint) -> bool {
+        let wildcard = |a: &Self, b: &Self| a.is_wildcard() && !b.ip.is_multicast();
+        let addresses_meet = wildcard(self, other)
+            || wildcard(other, self)
+            || (self.ip == other.ip && self.zone == other.zone);
         let interfaces_meet = match (&self.interface, &other.interface) {
             (Some(a), Some(b)) => a == b,
             _ => true,
         };
-        self.port != 0 && self.port == other.port && same_family && addresses_meet && interfaces_meet
-    }
-
-    /// Do both want the same socket? Whether one of them is optional does not matter.
-    pub fn is_same_socket(&self, other: &Endpoint) -> bool {
-        self.ip == other.ip
+        self.transport == other.transport
+            && self.port != 0
             && self.port == other.port
-            && self.zone == other.zone
-            && self.interface == other.interface
+            && self.ip.is_ipv4() == other.ip.is_ipv4()
+            && addresses_meet
+            && interfaces_meet
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(inet) => inet.fmt(f),
+            Self::Unix(unix) => unix.fmt(f),
+            Self::Passed(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+impl fmt::Display for InetEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
         match (self.ip, &self.zone) {
-            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), _) => write!(f, "tcp4:{}", self.port)?,
-            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), _) => write!(f, "tcp6:{}", self.port)?,
-            (IpAddr::V4(ip), _) => write!(f, "tcp:{ip}:{}", self.port)?,
-            (IpAddr::V6(ip), None) => write!(f, "tcp:[{ip}]:{}", self.port)?,
-            (IpAddr::V6(ip), Some(zone)) => write!(f, "tcp:[{ip}%{zone}]:{}", self.port)?,
+            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), _) => write!(f, "{protocol}4:{}", self.port)?,
+            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), _) => write!(f, "{protocol}6:{}", self.port)?,
+            (IpAddr::V4(ip), _) => write!(f, "{protocol}:{ip}:{}", self.port)?,
+            (IpAddr::V6(ip), None) => write!(f, "{protocol}:[{ip}]:{}", self.port)?,
+            (IpAddr::V6(ip), Some(zone)) => write!(f, "{protocol}:[{ip}%{zone}]:{}", self.port)?,
         }
         match &self.interface {
             Some(interface) => write!(f, "%{interface}"),
@@ -110,18 +249,42 @@ impl fmt::Display for Endpoint {
     }
 }
 
+impl fmt::Display for UnixEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            UnixKind::Stream => "unix:",
+            UnixKind::Datagram => "unix-dgram:",
+            UnixKind::SeqPacket => "unix-seqpacket:",
+        })?;
+        match &self.name {
+            UnixName::Path(path) => write!(f, "{}", path.display()),
+            UnixName::Abstract(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn endpoint(ip: &str, port: u16, interface: Option<&str>) -> Endpoint {
-        Endpoint {
+    fn inet(transport: Transport, ip: &str, port: u16) -> InetEndpoint {
+        InetEndpoint {
+            transport,
             ip: ip.parse().unwrap(),
             port,
             zone: None,
-            interface: interface.and_then(InterfaceName::new),
+            interface: None,
             optional: false,
         }
+    }
+
+    fn unix(kind: UnixKind, name: UnixName, mode: u32) -> Endpoint {
+        Endpoint::Unix(UnixEndpoint { kind, name, owner: None, group: None, mode })
+    }
+
+    fn endpoint(ip: &str, port: u16, interface: Option<&str>) -> Endpoint {
+        let interface = interface.and_then(InterfaceName::new);
+        Endpoint::Inet(InetEndpoint { interface, ..inet(Transport::Tcp, ip, port) })
     }
 
     #[test]
@@ -144,11 +307,46 @@ mod tests {
     }
 
     #[test]
+    fn other_families_meet_themselves() {
+        let udp = |ip: &str| Endpoint::Inet(inet(Transport::Udp, ip, 79));
+        let path = |text: &str| unix(UnixKind::Stream, UnixName::Path(text.into()), 0o600);
+        let passed = |name: &str| Endpoint::Passed(name.to_owned());
+        for (a, b, expected) in [
+            (udp("0.0.0.0"), endpoint("0.0.0.0", 79, None), false),
+            (udp("0.0.0.0"), udp("127.0.0.1"), true),
+            (udp("0.0.0.0"), udp("224.0.0.251"), false),
+            (udp("224.0.0.251"), udp("224.0.0.251"), true),
+            (path("/a"), path("/a"), true),
+            (path("/a"), unix(UnixKind::Datagram, UnixName::Path("/a".into()), 0o600), true),
+            (path("/a"), unix(UnixKind::Stream, UnixName::Abstract("/a".into()), 0o600), false),
+            (passed("a"), passed("a"), true),
+            (passed("a"), path("/a"), false),
+        ] {
+            assert_eq!(a.overlaps(&b), expected, "{a} {b}");
+            assert_eq!(b.overlaps(&a), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn keys_are_about_the_socket_alone() {
+        let path = |mode| unix(UnixKind::Stream, UnixName::Path("/a".into()), mode);
+        assert_eq!(path(0o600).key(), path(0o666).key());
+        assert_ne!(path(0o600).key(), unix(UnixKind::SeqPacket, UnixName::Path("/a".into()), 0o600).key());
+        let half = InetEndpoint { optional: true, ..inet(Transport::Tcp, "::", 79) };
+        assert_eq!(Endpoint::Inet(half).key(), endpoint("::", 79, None).key());
+        assert_ne!(endpoint("::", 79, None).key(), Endpoint::Inet(inet(Transport::Udp, "::", 79)).key());
+    }
+
+    #[test]
     fn endpoints_read_as_they_are_written() {
         assert_eq!(endpoint("0.0.0.0", 79, None).to_string(), "tcp4:79");
         assert_eq!(endpoint("::", 79, Some("eth0")).to_string(), "tcp6:79%eth0");
         assert_eq!(endpoint("::1", 79, None).to_string(), "tcp:[::1]:79");
         assert_eq!(endpoint("127.0.0.1", 79, None).to_string(), "tcp:127.0.0.1:79");
+        assert_eq!(unix(UnixKind::Stream, UnixName::Path("/run/x".into()), 0).to_string(), "unix:/run/x");
+        let name = UnixName::Abstract("x".into());
+        assert_eq!(unix(UnixKind::SeqPacket, name, 0).to_string(), "unix-seqpacket:@x");
+        assert_eq!(Endpoint::Passed("http".into()).to_string(), "systemd:http");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::name::ServiceName;
 
 /// A socket that is bound now.
@@ -42,52 +42,31 @@ pub fn plan_sockets<K: Copy + Eq + std::hash::Hash>(
     bound: &[Bound<'_, K>],
     wanted: &[Wanted<'_>],
 ) -> SocketPlan<K> {
-    let mut free: HashMap<SocketKey<'_>, Vec<&Bound<'_, K>>> = HashMap::with_capacity(bound.len());
+    let mut free: HashMap<EndpointKey, Vec<&Bound<'_, K>>> = HashMap::with_capacity(bound.len());
     for socket in bound {
-        free.entry(SocketKey::of(socket.endpoint)).or_default().push(socket);
+        free.entry(socket.endpoint.key()).or_default().push(socket);
     }
     let mut source = vec![None; wanted.len()];
     // A port that the kernel chose belongs to the service that was given it.
     for same_service in [true, false] {
         for (slot, want) in source.iter_mut().zip(wanted) {
-            if slot.is_some() || (!same_service && want.endpoint.port == 0) {
+            if slot.is_some() || (!same_service && want.endpoint.is_chosen_by_kernel()) {
                 continue;
             }
-            let Some(candidates) = free.get_mut(&SocketKey::of(want.endpoint)) else { continue };
+            let Some(candidates) = free.get_mut(&want.endpoint.key()) else { continue };
             let found = candidates.iter().position(|b| !same_service || b.service == want.service);
             *slot = found.map(|index| candidates.swap_remove(index).key);
         }
     }
     let mut close: Vec<K> = Vec::new();
     for socket in bound {
-        let unused = free
-            .get(&SocketKey::of(socket.endpoint))
-            .is_some_and(|left| left.iter().any(|b| b.key == socket.key));
+        let unused =
+            free.get(&socket.endpoint.key()).is_some_and(|left| left.iter().any(|b| b.key == socket.key));
         if unused {
             close.push(socket.key);
         }
     }
     SocketPlan { source, close }
-}
-
-/// [`Endpoint::is_same_socket`] as a key.
-#[derive(PartialEq, Eq, Hash)]
-struct SocketKey<'a> {
-    ip: std::net::IpAddr,
-    port: u16,
-    zone: Option<&'a str>,
-    interface: Option<&'a str>,
-}
-
-impl<'a> SocketKey<'a> {
-    fn of(endpoint: &'a Endpoint) -> Self {
-        Self {
-            ip: endpoint.ip,
-            port: endpoint.port,
-            zone: endpoint.zone.as_ref().map(crate::model::endpoint::InterfaceName::as_str),
-            interface: endpoint.interface.as_ref().map(crate::model::endpoint::InterfaceName::as_str),
-        }
-    }
 }
 
 /// What became of the services, by name, each list in the order of the new (or, for closed, the old) ones.
@@ -124,6 +103,7 @@ pub fn plan_services(old: &[(&ServiceName, u64)], new: &[(&ServiceName, u64)]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::endpoint::{InetEndpoint, Transport};
 
     fn sockets(texts: &[&str]) -> Vec<(ServiceName, Endpoint)> {
         texts
@@ -131,13 +111,14 @@ mod tests {
             .map(|text| {
                 let (name, address) = text.split_once('=').unwrap();
                 let address: std::net::SocketAddr = address.parse().unwrap();
-                let endpoint = Endpoint {
+                let endpoint = Endpoint::Inet(InetEndpoint {
+                    transport: Transport::Tcp,
                     ip: address.ip(),
                     port: address.port(),
                     zone: None,
                     interface: None,
                     optional: false,
-                };
+                });
                 (ServiceName::new(name).unwrap(), endpoint)
             })
             .collect()

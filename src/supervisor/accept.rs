@@ -164,7 +164,7 @@ impl Supervisor {
 
     /// The address that was asked: the endpoint's own, unless that is a wildcard.
     fn local_address(&self, listener: ListenerKey, connection: &OwnedFd) -> Option<SocketAddr> {
-        let endpoint = &self.listeners.get(listener)?.endpoint;
+        let endpoint = self.listeners.get(listener)?.endpoint.inet()?;
         if endpoint.is_wildcard() || endpoint.port == 0 || endpoint.zone.is_some() {
             return socket::local_address(connection.as_fd());
         }

@@ -12,7 +12,7 @@ use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::settings::SocketOptions;
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, InetEndpoint};
 use crate::supervisor::holder::{Holder, find_holder};
 use crate::supervisor::options::{self, OptionError};
 
@@ -49,7 +49,8 @@ pub struct BindError {
 impl BindError {
     fn new(endpoint: &Endpoint, step: Step, error: &io::Error) -> Self {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        let holder = if errno == Errno::EADDRINUSE { find_holder(endpoint) } else { None };
+        let inet = endpoint.inet().filter(|_| errno == Errno::EADDRINUSE);
+        let holder = inet.and_then(find_holder);
         Self { endpoint: endpoint.to_string(), step, errno, holder }
     }
 
@@ -83,7 +84,18 @@ impl std::error::Error for BindError {}
 
 /// Opens a listener: close-on-exec, non-blocking, its options set before it is bound.
 pub fn open_listener(endpoint: &Endpoint, options: &SocketOptions) -> Result<OwnedFd, BindError> {
-    let failed = |step| move |error: io::Error| BindError::new(endpoint, step, &error);
+    match endpoint {
+        Endpoint::Inet(inet) => open_inet(inet, options),
+        Endpoint::Unix(_) | Endpoint::Passed(_) => {
+            let error = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+            Err(BindError::new(endpoint, Step::Socket, &error))
+        }
+    }
+}
+
+fn open_inet(endpoint: &InetEndpoint, options: &SocketOptions) -> Result<OwnedFd, BindError> {
+    let failed =
+        |step| move |error: io::Error| BindError::new(&Endpoint::Inet(endpoint.clone()), step, &error);
     let v6 = endpoint.ip.is_ipv6();
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
     let kind = Type::STREAM.cloexec().nonblocking();
@@ -116,7 +128,7 @@ pub fn bound_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
 }
 
 /// The endpoint as bind(2) wants it, with its zone as the number that the interface has now.
-fn socket_address(endpoint: &Endpoint) -> io::Result<SocketAddr> {
+fn socket_address(endpoint: &InetEndpoint) -> io::Result<SocketAddr> {
     match (endpoint.ip, &endpoint.zone) {
         (IpAddr::V6(ip), Some(zone)) => {
             let index = if_nametoindex(zone.as_str())?;
@@ -129,21 +141,22 @@ fn socket_address(endpoint: &Endpoint) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::endpoint::InterfaceName;
+    use crate::model::endpoint::{InterfaceName, Transport};
     use crate::sys::overlap::allow_overlap;
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
     use std::net::TcpStream;
 
-    fn endpoint(ip: &str, port: u16) -> Endpoint {
-        Endpoint { ip: ip.parse().unwrap(), port, zone: None, interface: None, optional: false }
+    fn endpoint(ip: &str, port: u16) -> InetEndpoint {
+        let (transport, ip) = (Transport::Tcp, ip.parse().unwrap());
+        InetEndpoint { transport, ip, port, zone: None, interface: None, optional: false }
     }
 
-    fn on(interface: &str, endpoint: Endpoint) -> Endpoint {
-        Endpoint { interface: InterfaceName::new(interface), ..endpoint }
+    fn on(interface: &str, endpoint: InetEndpoint) -> InetEndpoint {
+        InetEndpoint { interface: InterfaceName::new(interface), ..endpoint }
     }
 
-    fn open(endpoint: &Endpoint) -> Result<OwnedFd, BindError> {
-        open_listener(endpoint, &SocketOptions::default())
+    fn open(endpoint: &InetEndpoint) -> Result<OwnedFd, BindError> {
+        open_inet(endpoint, &SocketOptions::default())
     }
 
     #[test]
@@ -168,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_told_from_what_is_wrong() {
-        let zone = Endpoint { zone: InterfaceName::new("nowhere0"), ..endpoint("fe80::1", 0) };
+        let zone = InetEndpoint { zone: InterfaceName::new("nowhere0"), ..endpoint("fe80::1", 0) };
         let rows = [
             ("no such address", endpoint("192.0.2.77", 0), Errno::EADDRNOTAVAIL),
             ("no such address", endpoint("2001:db8::77", 0), Errno::EADDRNOTAVAIL),
@@ -181,7 +194,7 @@ mod tests {
             assert!(error.is_absence(), "{what}: {error}");
         }
         let refused = SocketOptions { ttl: Some(0), ..SocketOptions::default() };
-        let error = open_listener(&endpoint("127.0.0.1", 0), &refused).unwrap_err();
+        let error = open_inet(&endpoint("127.0.0.1", 0), &refused).unwrap_err();
         assert!(!error.is_absence());
         assert_eq!(error.to_string(), "socket option `ttl` for tcp:127.0.0.1:0: Invalid argument");
     }
@@ -201,15 +214,15 @@ mod tests {
     #[test]
     fn a_free_bind_needs_no_address() {
         let options = SocketOptions { free_bind: Some(true), ..SocketOptions::default() };
-        open_listener(&endpoint("192.0.2.77", 0), &options).unwrap();
-        open_listener(&endpoint("2001:db8::77", 0), &options).unwrap();
+        open_inet(&endpoint("192.0.2.77", 0), &options).unwrap();
+        open_inet(&endpoint("2001:db8::77", 0), &options).unwrap();
     }
 
     #[test]
     fn a_listener_comes_beside_an_overlapping_one() {
         for (old, new) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")] {
             let kept = open(&endpoint(old, 0)).unwrap();
-            let beside = endpoint(new, bound_address(kept.as_fd()).unwrap().port());
+            let beside = endpoint(new, bound_address(kept.as_fd()).unwrap().port()).into();
             let options = SocketOptions::default();
             assert_eq!(open_beside(&beside, &options).unwrap_err().errno, Errno::EADDRINUSE);
             allow_overlap(kept.as_fd(), true).unwrap();

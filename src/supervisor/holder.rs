@@ -7,7 +7,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::InetEndpoint;
 
 /// Descriptors that are looked at, over all processes: some 50 ms.
 const MAX_LINKS: usize = 20_000;
@@ -34,7 +34,7 @@ impl fmt::Display for Holder {
 }
 
 /// The process that listens where the endpoint would.
-pub(super) fn find_holder(endpoint: &Endpoint) -> Option<Holder> {
+pub(super) fn find_holder(endpoint: &InetEndpoint) -> Option<Holder> {
     // A socket for IPv6 may hold the IPv4 port too.
     let tables: &[&str] =
         if endpoint.ip.is_ipv4() { &["/proc/net/tcp", "/proc/net/tcp6"] } else { &["/proc/net/tcp6"] };
@@ -50,7 +50,7 @@ fn read_table(path: &str) -> Option<String> {
 }
 
 /// The inode of a listening socket of /proc/net/tcp or tcp6 that is in the endpoint's way.
-fn listening_inode(table: &str, endpoint: &Endpoint) -> Option<u64> {
+fn listening_inode(table: &str, endpoint: &InetEndpoint) -> Option<u64> {
     table.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let (ip, port) = socket_of(words.nth(1)?)?;
@@ -106,6 +106,7 @@ fn find_owner(link: &str) -> Option<Holder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::endpoint::Transport;
 
     const TCP: &str = "\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -134,7 +135,8 @@ mod tests {
         ];
         for (ip, port, inode) in rows {
             let ip = ip.parse().unwrap();
-            let endpoint = Endpoint { ip, port, zone: None, interface: None, optional: false };
+            let transport = Transport::Tcp;
+            let endpoint = InetEndpoint { transport, ip, port, zone: None, interface: None, optional: false };
             assert_eq!(listening_inode(TCP, &endpoint), inode, "{ip} {port}");
         }
     }

@@ -146,7 +146,7 @@ impl Supervisor {
 
     fn compare(&self, services: &[NewService]) -> ServicePlan {
         let running: Vec<(&ServiceName, u64)> =
-            self.services.iter().filter(|(_, s)| !s.is_gone).map(|(_, s)| (s.name(), s.digest)).collect();
+            self.services.iter().filter(|(_, s)| !s.gone).map(|(_, s)| (s.name(), s.digest)).collect();
         let new: Vec<(&ServiceName, u64)> = services.iter().map(|s| (&s.settings.name, s.digest)).collect();
         plan_services(&running, &new)
     }
@@ -202,7 +202,7 @@ impl Supervisor {
         let mut map: HashMap<u16, Vec<ListenerKey>> = HashMap::new();
         for key in close.iter().copied().chain(retired) {
             if let Some(listener) = self.listeners.get(key) {
-                map.entry(listener.endpoint.port).or_default().push(key);
+                map.entry(port_of(&listener.endpoint)).or_default().push(key);
             }
         }
         map
@@ -219,7 +219,7 @@ impl Supervisor {
             Change::Nothing => kept,
             Change::Apply => {
                 undo.options.push((key, new.clone(), old.clone()));
-                let v6 = listener.endpoint.ip.is_ipv6();
+                let v6 = listener.endpoint.is_ipv6();
                 options::reapply(listener.fd.as_fd(), v6, old, new)
                     .map_err(|error| format!("{}: {error}", listener.endpoint))?;
                 kept
@@ -242,10 +242,10 @@ impl Supervisor {
             self.listeners.get(*key).is_some_and(|listener| listener.endpoint.overlaps(endpoint))
         };
         let over: Vec<ListenerKey> =
-            going.get(&endpoint.port).into_iter().flatten().copied().filter(overlaps).collect();
+            going.get(&port_of(endpoint)).into_iter().flatten().copied().filter(overlaps).collect();
         match self.open_over(endpoint, options, over, undo) {
             Err(error) if error.is_absence() => Ok(Origin::Absent(error.errno as i32)),
-            Err(error) if error.is_unknown_family() && endpoint.optional => Ok(Origin::LeftOut),
+            Err(error) if error.is_unknown_family() && endpoint.is_optional() => Ok(Origin::LeftOut),
             other => other.map_err(|error| error.to_string()),
         }
     }
@@ -275,7 +275,7 @@ impl Supervisor {
         for (key, new, old) in undo.options {
             if let Some(listener) = self.listeners.get(key) {
                 // It had these options before; what the kernel refuses now, `superctl socket` shows.
-                let _ = options::reapply(listener.fd.as_fd(), listener.endpoint.ip.is_ipv6(), &new, &old);
+                let _ = options::reapply(listener.fd.as_fd(), listener.endpoint.is_ipv6(), &new, &old);
             }
         }
         for key in undo.overlaps {
@@ -294,4 +294,9 @@ fn prepare_first(daemon: &settings::Daemon) -> Result<First, Vec<String>> {
     let control = ControlServer::bind(&daemon.control, daemon.control_group)
         .map_err(|error| vec![format!("control socket {}: {error}", daemon.control.display())])?;
     Ok(First { pid_file, control })
+}
+
+/// Endpoints with different numbers never overlap.
+fn port_of(endpoint: &Endpoint) -> u16 {
+    endpoint.inet().map_or(0, |inet| inet.port)
 }

@@ -42,7 +42,7 @@ impl Supervisor {
         let full = |listener: &Listener| {
             let fd = listener.fd.as_fd();
             ListenerStatus {
-                options: options::read_back(fd, listener.endpoint.ip.is_ipv6()),
+                options: options::read_back(fd, listener.endpoint.is_ipv6()),
                 queue: options::queue(fd),
                 ..bound_status(listener)
             }
@@ -79,7 +79,7 @@ impl Supervisor {
         key: ServiceKey,
         service: &Service,
     ) -> (&'static str, Option<String>, Option<Duration>) {
-        if service.is_gone || self.is_ending() {
+        if service.gone || self.is_ending() {
             return ("draining", None, None);
         }
         if !service.settings.enabled {

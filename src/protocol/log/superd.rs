@@ -47,7 +47,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::endpoint::Endpoint;
+    use crate::model::endpoint::{Endpoint, InetEndpoint, Transport};
     use crate::model::place::Place;
     use crate::model::session::SessionId;
     use crate::service::reason::Reason;
@@ -116,13 +116,14 @@ mod tests {
             Event::Stderr { session: SESSION, line: b"oh\nno", dropped: 3 },
             r#"stderr finger session=67405a10-1f dropped=3 line="oh\x0ano""#,
         );
-        let endpoint = Endpoint {
+        let endpoint = Endpoint::Inet(InetEndpoint {
+            transport: Transport::Tcp,
             ip: "192.0.2.1".parse().unwrap(),
             port: 79,
             zone: None,
             interface: None,
             optional: false,
-        };
+        });
         check(
             Event::State {
                 state: "degraded",
