@@ -22,11 +22,12 @@ pub fn check(
     report: &mut Report,
 ) {
     let slash = PathBuf::from("/");
-    if let (Some(chroot), Some(spot)) = (values.path(("", "chroot")), values.spot(("", "chroot"))) {
-        if !directory(&slash, chroot, "chroot", spot, system, report) && situation.root {
-            // Nothing is inside of what is not there.
-            return;
-        }
+    if let (Some(chroot), Some(spot)) = (values.path(("", "chroot")), values.spot(("", "chroot")))
+        && !directory(&slash, chroot, "chroot", spot, system, report)
+        && situation.root
+    {
+        // Nothing is inside of what is not there.
+        return;
     }
     // Where chroot is not taken, the program is that of the real root.
     let root = values.path(("", "chroot")).filter(|_| situation.root).unwrap_or(&slash);
