@@ -142,7 +142,10 @@ impl Start {
     }
 }
 
-/// The folder of one superd: configuration, sockets, state, and the probe.
+/// The services of the tests: tests/bin.
+const PROGRAMS: [&str; 2] = ["probe", "waiter"];
+
+/// The folder of one superd: configuration, sockets, state, and programs.
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -150,14 +153,16 @@ impl Folder {
         let dir = TempDir::with_prefix("superd-test-").expect("make a folder");
         // Services of other users find their programs and files here.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        let (probe, here) = (built("examples/probe"), dir.path().join("probe"));
-        if is_for_everybody(&probe) {
-            symlink(&probe, &here).expect("link the probe");
-        } else {
-            // By a process of its own: a descriptor open for writing, inherited by a child that another
-            // test just forks, would make the exec of the copy fail with ETXTBSY.
-            let copied = Command::new("cp").arg(&probe).arg(&here).status().expect("run cp");
-            assert!(copied.success(), "copy the probe");
+        for name in PROGRAMS {
+            let (program, here) = (built(&format!("examples/{name}")), dir.path().join(name));
+            if is_for_everybody(&program) {
+                symlink(&program, &here).expect("link a program");
+            } else {
+                // By a process of its own: a descriptor open for writing, inherited by a child that another
+                // test just forks, would make the exec of the copy fail with ETXTBSY.
+                let copied = Command::new("cp").arg(&program).arg(&here).status().expect("run cp");
+                assert!(copied.success(), "copy {name}");
+            }
         }
         Self(dir)
     }
@@ -183,11 +188,12 @@ impl Folder {
         fs::read_to_string(self.path().join("stderr")).unwrap_or_default()
     }
 
-    /// `{dir}` is the folder, `{probe}` the probe, `{user}` an ordinary user as root and nothing else.
+    /// `{dir}` is the folder, `{probe}` and `{waiter}` are programs, `{user}` an ordinary user as root and nothing else.
     pub fn fill_in(&self, text: &str) -> String {
         let user = if is_root() { "user = \"nobody\"\ngroup = \"nogroup\"" } else { "" };
         let dir = self.path().display().to_string();
-        text.replace("{user}", user).replace("{probe}", &format!("{dir}/probe")).replace("{dir}", &dir)
+        let place = |text: String, name: &str| text.replace(&format!("{{{name}}}"), &format!("{dir}/{name}"));
+        PROGRAMS.into_iter().fold(text.replace("{user}", user), place).replace("{dir}", &dir)
     }
 
     /// Fills in, and adds where the control socket, the log and the state of this superd are, unless the
