@@ -95,7 +95,7 @@ impl Supervisor {
             match self.sessions.disown(ended.pid) {
                 Some(ProcessOwner::Session(key)) => self.session_process_ended(key, ended),
                 Some(ProcessOwner::Role(kind)) => self.role_ended(kind, ended),
-                Some(ProcessOwner::Launcher) => self.lose_launcher(),
+                Some(ProcessOwner::Launcher) => self.launcher_ended(),
                 None => self.stranger_ended(),
             }
         }
@@ -145,7 +145,7 @@ impl Supervisor {
         self.admission.release(session.service, session.source);
         self.touched.push(session.service);
         self.all_touched |= was_full;
-        let gone = self.services.get(session.service).is_some_and(|service| service.is_gone);
+        let gone = self.services.get(session.service).is_some_and(|service| service.gone);
         if gone && self.admission.sessions(session.service) == 0 {
             self.services.remove(session.service);
         }
