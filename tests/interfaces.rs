@@ -65,7 +65,7 @@ fn wait(news: &InterfaceNews, deadline: Instant) -> bool {
 }
 
 fn open(endpoint: &InetEndpoint) -> Result<OwnedFd, BindError> {
-    open_listener(&endpoint.clone().into(), &SocketOptions::default())
+    open_listener(&endpoint.clone().into(), &SocketOptions::default(), false)
 }
 
 fn endpoint(ip: &str) -> InetEndpoint {

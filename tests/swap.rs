@@ -81,7 +81,7 @@ fn a_handshake_under_way_is_completed() {
         for (way, served) in [(Way::Empty, false), (Way::Retire, true)] {
             let deferring = Some(Duration::from_secs(10));
             let options = SocketOptions { defer_accept: deferring, ..SocketOptions::default() };
-            let old = open_listener(&endpoint(turns[0], 0), &options).unwrap();
+            let old = open_listener(&endpoint(turns[0], 0), &options, false).unwrap();
             let port = bound_address(old.as_fd()).unwrap().port();
             let mut client =
                 TcpStream::connect((if turns[0].is_ipv4() { LOCALHOST } else { LOCALHOST6 }, port)).unwrap();
@@ -100,7 +100,7 @@ fn a_handshake_under_way_is_completed() {
 fn swap_under_load(way: Way, turns: [IpAddr; 2]) -> Figures {
     let figures = Arc::new(Figures::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let first = open_listener(&endpoint(turns[0], 0), &SocketOptions::default()).unwrap();
+    let first = open_listener(&endpoint(turns[0], 0), &SocketOptions::default(), false).unwrap();
     let port = bound_address(first.as_fd()).unwrap().port();
     let mut listeners = vec![(first, None)];
     let clients: Vec<_> = (0..CLIENTS)
@@ -134,7 +134,7 @@ fn swap_once(way: Way, next: &Endpoint, listeners: &mut Vec<Listener>) {
     for (old, _) in &*listeners {
         allow_overlap(old.as_fd(), true).unwrap();
     }
-    let new = open_beside(next, &SocketOptions::default()).unwrap();
+    let new = open_beside(next, &SocketOptions::default(), false).unwrap();
     allow_overlap(new.as_fd(), false).unwrap();
     for (old, end) in listeners.iter_mut().filter(|(_, end)| end.is_none()) {
         match way {

@@ -41,10 +41,10 @@ impl Supervisor {
         if let Some(timer) = service.bind_again.take() {
             self.timers.cancel(timer);
         }
-        let options = service.settings.socket.clone();
+        let (options, wait) = (service.settings.socket.clone(), service.settings.wait);
         let missing = std::mem::take(&mut service.absent);
         for mut absent in missing {
-            match open_listener(&absent.endpoint, &options) {
+            match open_listener(&absent.endpoint, &options, wait) {
                 Ok(fd) => {
                     let listener = self.listeners.insert(fd, key, absent.endpoint);
                     if let Some(service) = self.services.get_mut(key) {

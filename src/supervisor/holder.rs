@@ -7,7 +7,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::model::endpoint::InetEndpoint;
+use crate::model::endpoint::{Endpoint, InetEndpoint, Transport, UnixEndpoint, UnixName};
 
 /// Descriptors that are looked at, over all processes: some 50 ms.
 const MAX_LINKS: usize = 20_000;
@@ -17,6 +17,13 @@ const MAX_TABLE: u64 = 4 << 20;
 
 /// `st` of a listening socket in /proc/net/tcp.
 const LISTENING: &str = "0A";
+
+/// `st` of a socket in /proc/net/udp that is connected to nobody.
+const UNCONNECTED: &str = "07";
+
+/// `Flags` of a listening socket in /proc/net/unix (`__SO_ACCEPTCON`), and `Type` of one of datagrams.
+const ACCEPTS: &str = "00010000";
+const DATAGRAM: &str = "0002";
 
 /// A process that has the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +41,42 @@ impl fmt::Display for Holder {
 }
 
 /// The process that listens where the endpoint would.
-pub(super) fn find_holder(endpoint: &InetEndpoint) -> Option<Holder> {
-    // A socket for IPv6 may hold the IPv4 port too.
-    let tables: &[&str] =
-        if endpoint.ip.is_ipv4() { &["/proc/net/tcp", "/proc/net/tcp6"] } else { &["/proc/net/tcp6"] };
-    let inode = tables.iter().find_map(|table| listening_inode(&read_table(table)?, endpoint))?;
+pub(super) fn find_holder(endpoint: &Endpoint) -> Option<Holder> {
+    let inode = match endpoint {
+        Endpoint::Inet(inet) => inet_inode(inet),
+        Endpoint::Unix(unix) => unix_inode(&read_table("/proc/net/unix")?, unix),
+        Endpoint::Passed(_) => None,
+    }?;
     find_owner(&format!("socket:[{inode}]"))
+}
+
+fn inet_inode(endpoint: &InetEndpoint) -> Option<u64> {
+    // A socket for IPv6 may hold the IPv4 port too.
+    let tables: &[&str] = match (endpoint.transport, endpoint.ip.is_ipv4()) {
+        (Transport::Tcp, true) => &["/proc/net/tcp", "/proc/net/tcp6"],
+        (Transport::Tcp, false) => &["/proc/net/tcp6"],
+        (Transport::Udp, true) => &["/proc/net/udp", "/proc/net/udp6"],
+        (Transport::Udp, false) => &["/proc/net/udp6"],
+    };
+    tables.iter().find_map(|table| listening_inode(&read_table(table)?, endpoint))
+}
+
+/// The inode of a socket of /proc/net/unix that has the endpoint's name: one that listens, or hears datagrams.
+/// Connections that came out of a listener have its name too, but none of its flag and state.
+fn unix_inode(table: &str, endpoint: &UnixEndpoint) -> Option<u64> {
+    let name = match &endpoint.name {
+        UnixName::Path(path) => path.to_str()?.to_owned(),
+        UnixName::Abstract(name) => format!("@{name}"),
+    };
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.splitn(8, ' ').collect();
+        let &[_, _, _, flags, kind, _, ref rest @ ..] = fields.as_slice() else { return None };
+        // The inode is padded with blanks, the path follows one.
+        let (inode, path) =
+            rest.join(" ").trim_start().split_once(' ').map(|(i, p)| (i.to_owned(), p.to_owned()))?;
+        let hears = flags == ACCEPTS || kind == DATAGRAM;
+        (hears && path == name).then(|| inode.parse().ok())?
+    })
 }
 
 fn read_table(path: &str) -> Option<String> {
@@ -49,12 +86,13 @@ fn read_table(path: &str) -> Option<String> {
     Some(text)
 }
 
-/// The inode of a listening socket of /proc/net/tcp or tcp6 that is in the endpoint's way.
+/// The inode of a listening socket of /proc/net/tcp or its like that is in the endpoint's way.
 fn listening_inode(table: &str, endpoint: &InetEndpoint) -> Option<u64> {
+    let state = if endpoint.transport == Transport::Udp { UNCONNECTED } else { LISTENING };
     table.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let (ip, port) = socket_of(words.nth(1)?)?;
-        if words.nth(1)? != LISTENING || port != endpoint.port || !is_in_the_way(ip, endpoint.ip) {
+        if words.nth(1)? != state || port != endpoint.port || !is_in_the_way(ip, endpoint.ip) {
             return None;
         }
         words.nth(5)?.parse().ok()

@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use socket2::SockRef;
 
 use crate::config::settings::SocketOptions;
+use crate::sys::kind::SocketKind;
 use crate::sys::sockopt;
 
 mod table;
@@ -52,12 +53,19 @@ pub enum Change {
     Reopen(&'static str),
 }
 
-/// Sets all options on a socket that is not bound yet.
-pub fn apply(fd: BorrowedFd<'_>, v6: bool, options: &SocketOptions) -> Result<(), OptionError> {
-    for row in TABLE {
-        let asked = (row.asked)(options).or(row.always);
-        if let Some(value) = asked {
-            row.set(fd, v6, value)?;
+/// Does the option of this name mean anything to a socket of this kind? Elsewhere it is not set.
+pub fn holds(name: &str, kind: SocketKind) -> bool {
+    match name {
+        "backlog" => !kind.is_datagram(),
+        _ => TABLE.iter().any(|row| row.name == name && row.holds_on(kind)),
+    }
+}
+
+/// Sets all options that hold on a socket that is not bound yet.
+pub fn apply(fd: BorrowedFd<'_>, kind: SocketKind, options: &SocketOptions) -> Result<(), OptionError> {
+    for row in TABLE.iter().filter(|row| row.holds_on(kind)) {
+        if let Some(value) = (row.asked)(options).or(row.always) {
+            row.set(fd, kind, value)?;
         }
     }
     Ok(())
@@ -70,11 +78,12 @@ pub fn apply_to_connection(fd: BorrowedFd<'_>, options: &SocketOptions) -> Resul
 }
 
 /// What is to be done so that a listener with the old options has the new ones.
-pub fn change(old: &SocketOptions, new: &SocketOptions) -> Change {
+pub fn change(kind: SocketKind, old: &SocketOptions, new: &SocketOptions) -> Change {
     if old == new {
         return Change::Nothing;
     }
-    let lost = TABLE.iter().find(|row| row.is_taken_away(old, new) && matches!(row.undo, Undo::Reopen));
+    let mut lost = TABLE.iter().filter(|row| row.holds_on(kind) && row.is_taken_away(old, new));
+    let lost = lost.find(|row| matches!(row.undo_on(kind), Undo::Reopen));
     lost.map_or(Change::Apply, |row| Change::Reopen(row.name))
 }
 
@@ -83,16 +92,16 @@ pub fn change(old: &SocketOptions, new: &SocketOptions) -> Change {
 /// After an error some are changed: calling it again with `old` and `new` exchanged puts the listener back.
 pub fn reapply(
     fd: BorrowedFd<'_>,
-    v6: bool,
+    kind: SocketKind,
     old: &SocketOptions,
     new: &SocketOptions,
 ) -> Result<(), OptionError> {
-    for row in TABLE.iter().filter(|row| row.is_taken_away(old, new)) {
-        row.undo(fd, v6)?;
+    for row in TABLE.iter().filter(|row| row.holds_on(kind) && row.is_taken_away(old, new)) {
+        row.undo(fd, kind)?;
     }
     // All of them, not those alone that differ: IP_TOS changes the priority too.
-    apply(fd, v6, new)?;
-    if old.backlog != new.backlog {
+    apply(fd, kind, new)?;
+    if old.backlog != new.backlog && !kind.is_datagram() {
         listen(fd, new).map_err(|source| OptionError { name: "backlog", source })?;
     }
     Ok(())
@@ -104,9 +113,10 @@ pub fn listen(fd: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
 }
 
 /// What the kernel made of each option, by the names of the configuration; one that it does not know is left out.
-pub fn read_back(fd: BorrowedFd<'_>, v6: bool) -> BTreeMap<String, String> {
+pub fn read_back(fd: BorrowedFd<'_>, kind: SocketKind) -> BTreeMap<String, String> {
+    let rows = TABLE.iter().filter(|row| row.holds_on(kind));
     let mut read: BTreeMap<String, String> =
-        TABLE.iter().filter_map(|row| Some((row.name.to_owned(), row.text(fd, v6).ok()?))).collect();
+        rows.filter_map(|row| Some((row.name.to_owned(), row.text(fd, kind).ok()?))).collect();
     if let Some([_, limit]) = queue(fd) {
         read.insert("backlog".to_owned(), limit.to_string());
     }

@@ -13,6 +13,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::name::ServiceName;
 use crate::model::place::Place;
 use crate::service::reload::{Bound, ServicePlan, Wanted, plan_services, plan_sockets};
+use crate::sys::kind::SocketKind;
 use crate::sys::memory::SealedMap;
 use crate::sys::overlap::allow_overlap;
 
@@ -176,8 +177,8 @@ impl Supervisor {
         for (&(index, endpoint), source) in wanted.iter().zip(&plan.source) {
             let Some(service) = services.get(index) else { continue };
             let origin = match *source {
-                Some(key) => self.keep_socket(key, &service.settings.socket, undo),
-                None => self.open_socket(endpoint, &service.settings.socket, &going, undo),
+                Some(key) => self.keep_socket(key, &service.settings, undo),
+                None => self.open_socket(endpoint, &service.settings, &going, undo),
             };
             match origin {
                 Ok(origin) => sockets.push(NewSocket { service: index, endpoint: endpoint.clone(), origin }),
@@ -209,24 +210,25 @@ impl Supervisor {
     }
 
     /// A socket that stays: its options are changed where it is, or it is opened anew beside itself.
-    fn keep_socket(&self, key: ListenerKey, new: &SocketOptions, undo: &mut Undo) -> Result<Origin, String> {
+    fn keep_socket(&self, key: ListenerKey, service: &Service, undo: &mut Undo) -> Result<Origin, String> {
         let kept = Ok(Origin::Kept(key));
         let Some(listener) = self.listeners.get(key) else { return kept };
         let Some(old) = self.services.get(listener.service).map(|service| &service.settings.socket) else {
             return kept;
         };
-        match options::change(old, new) {
+        let new = &service.socket;
+        let kind = SocketKind::of(listener.fd.as_fd()).unwrap_or(SocketKind::Tcp);
+        match options::change(kind, old, new) {
             Change::Nothing => kept,
             Change::Apply => {
                 undo.options.push((key, new.clone(), old.clone()));
-                let v6 = listener.endpoint.is_ipv6();
-                options::reapply(listener.fd.as_fd(), v6, old, new)
+                options::reapply(listener.fd.as_fd(), kind, old, new)
                     .map_err(|error| format!("{}: {error}", listener.endpoint))?;
                 kept
             }
             Change::Reopen(_) => {
                 let endpoint = listener.endpoint.clone();
-                self.open_over(&endpoint, new, vec![key], undo).map_err(|error| error.to_string())
+                self.open_over(&endpoint, service, vec![key], undo).map_err(|error| error.to_string())
             }
         }
     }
@@ -234,7 +236,7 @@ impl Supervisor {
     fn open_socket(
         &self,
         endpoint: &Endpoint,
-        options: &SocketOptions,
+        service: &Service,
         going: &HashMap<u16, Vec<ListenerKey>>,
         undo: &mut Undo,
     ) -> Result<Origin, String> {
@@ -243,7 +245,7 @@ impl Supervisor {
         };
         let over: Vec<ListenerKey> =
             going.get(&port_of(endpoint)).into_iter().flatten().copied().filter(overlaps).collect();
-        match self.open_over(endpoint, options, over, undo) {
+        match self.open_over(endpoint, service, over, undo) {
             Err(error) if error.is_absence() => Ok(Origin::Absent(error.errno as i32)),
             Err(error) if error.is_unknown_family() && endpoint.is_optional() => Ok(Origin::LeftOut),
             other => other.map_err(|error| error.to_string()),
@@ -255,7 +257,7 @@ impl Supervisor {
     fn open_over(
         &self,
         endpoint: &Endpoint,
-        options: &SocketOptions,
+        service: &Service,
         over: Vec<ListenerKey>,
         undo: &mut Undo,
     ) -> Result<Origin, BindError> {
@@ -266,8 +268,8 @@ impl Supervisor {
                 undo.overlaps.push(key);
             }
         }
-        let fd =
-            if over.is_empty() { open_listener(endpoint, options) } else { open_beside(endpoint, options) }?;
+        let open = if over.is_empty() { open_listener } else { open_beside };
+        let fd = open(endpoint, &service.socket, service.wait)?;
         Ok(Origin::Opened(fd, over))
     }
 
@@ -275,7 +277,8 @@ impl Supervisor {
         for (key, new, old) in undo.options {
             if let Some(listener) = self.listeners.get(key) {
                 // It had these options before; what the kernel refuses now, `superctl socket` shows.
-                let _ = options::reapply(listener.fd.as_fd(), listener.endpoint.is_ipv6(), &new, &old);
+                let kind = SocketKind::of(listener.fd.as_fd()).unwrap_or(SocketKind::Tcp);
+                let _ = options::reapply(listener.fd.as_fd(), kind, &new, &old);
             }
         }
         for key in undo.overlaps {

@@ -9,6 +9,8 @@ use crate::service::admission::ServiceKey;
 use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
 
+use crate::sys::kind::SocketKind;
+
 use super::Supervisor;
 use super::collecting::collects;
 use super::listeners::{Listener, Loan};
@@ -42,7 +44,7 @@ impl Supervisor {
         let full = |listener: &Listener| {
             let fd = listener.fd.as_fd();
             ListenerStatus {
-                options: options::read_back(fd, listener.endpoint.is_ipv6()),
+                options: SocketKind::of(fd).map(|kind| options::read_back(fd, kind)).unwrap_or_default(),
                 queue: options::queue(fd),
                 ..bound_status(listener)
             }

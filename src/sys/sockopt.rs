@@ -45,6 +45,30 @@ pub fn int(fd: BorrowedFd<'_>, knob: Knob) -> io::Result<c_int> {
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Sets an option of any type.
+pub fn set_bytes(fd: BorrowedFd<'_>, knob: Knob, value: &[u8]) -> io::Result<()> {
+    let length = socklen_t::try_from(value.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: the pointer is to `length` readable bytes; the kernel copies them.
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), knob.level, knob.name, value.as_ptr().cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads an option of any type, as the bytes that the kernel gives.
+pub fn bytes(fd: BorrowedFd<'_>, knob: Knob) -> io::Result<Vec<u8>> {
+    let mut value = vec![0; MOST_BYTES];
+    let mut length = socklen_t::try_from(value.len()).unwrap_or_default();
+    // SAFETY: the kernel writes at most `length` bytes, which is the length of `value`.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), knob.level, knob.name, value.as_mut_ptr().cast(), &raw mut length)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    value.truncate(length as usize);
+    Ok(value)
+}
+
 /// The accept queue of a listening tcp socket: connections that wait in it, and how many it holds at most.
 pub fn accept_queue(fd: BorrowedFd<'_>) -> io::Result<[u32; 2]> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
@@ -69,6 +93,9 @@ pub fn accept_queue(fd: BorrowedFd<'_>) -> io::Result<[u32; 2]> {
     }
     Ok([info.tcpi_unacked, info.tcpi_sacked])
 }
+
+/// More than any option that [`bytes`] is for: names of 16 bytes, pairs of words, 40 bytes of IP options.
+const MOST_BYTES: usize = 64;
 
 /// `tcpi_state` of a listening socket; only then do the two fields mean the queue.
 const TCP_LISTEN: c_int = 10;

@@ -6,10 +6,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::OptionError;
 use crate::config::settings::SocketOptions;
+use crate::sys::group;
+use crate::sys::kind::SocketKind;
 use crate::sys::sockopt::{self, Knob};
 
 /// One option.
@@ -18,9 +21,10 @@ pub(super) struct Row {
     v4: Knob,
     v6: Knob,
     kind: Kind,
-    pub(super) asked: fn(&SocketOptions) -> Option<Value>,
+    holds_on: Holds,
+    pub(super) asked: for<'a> fn(&'a SocketOptions) -> Option<Value<'a>>,
     /// Set also where the configuration does not say.
-    pub(super) always: Option<Value>,
+    pub(super) always: Option<Value<'static>>,
     pub(super) undo: Undo,
 }
 
@@ -43,13 +47,30 @@ enum Kind {
     ReceiveTimeout,
     /// A `struct timeval`, `SO_SNDTIMEO`.
     SendTimeout,
+    /// An interface by its name.
+    Interface,
+}
+
+/// The sockets to which an option means something.
+#[derive(Clone, Copy)]
+enum Holds {
+    Everywhere,
+    /// tcp and udp.
+    Internet,
+    Tcp,
+    Udp,
+    /// tcp, and groups: on other udp sockets anybody could bind beside it.
+    TcpAndGroups,
+    /// Where bytes flow: tcp and unix streams.
+    Streams,
 }
 
 /// What an option is set to.
 #[derive(Clone, Copy)]
-pub(super) enum Value {
+pub(super) enum Value<'a> {
     Int(i32),
     Time(Duration),
+    Interface(&'a str),
 }
 
 /// How the kernel's default comes back on a kept listener.
@@ -68,11 +89,13 @@ pub(super) enum Undo {
 /// In the order in which they are set: bind's own first, `priority` after `tos`, which changes it.
 ///
 /// What a buffer was can't be set back: setting it ends its tuning by the kernel, and `receive_low_water` may
-/// have raised it. A zero in `max_segment`, the times and queues means "unset" to the kernel, -1 in `ttl`.
+/// have raised it. What the kernel chose for `multicast_interface` of IPv4 it does not tell. A zero in `max_segment`, the times and queues means "unset" to the kernel, -1 in `ttl`.
 pub(super) const TABLE: &[Row] = &[
     row("reuse_address", Kind::Switch, socket(libc::SO_REUSEADDR), |o| o.reuse_address.map(switch))
+        .only_on(Holds::TcpAndGroups)
         .on_by_default(),
-    row("reuse_port", Kind::Switch, socket(libc::SO_REUSEPORT), |o| o.reuse_port.map(switch)),
+    row("reuse_port", Kind::Switch, socket(libc::SO_REUSEPORT), |o| o.reuse_port.map(switch))
+        .only_on(Holds::Internet),
     row("free_bind", Kind::Switch, ip(libc::IP_FREEBIND), |o| o.free_bind.map(switch))
         .over_v6(ipv6(libc::IPV6_FREEBIND)),
     row("transparent", Kind::Switch, ip(libc::IP_TRANSPARENT), |o| o.transparent.map(switch))
@@ -82,9 +105,11 @@ pub(super) const TABLE: &[Row] = &[
     row("send_buffer", Kind::Buffer, socket(libc::SO_SNDBUF), |o| o.send_buffer.map(number))
         .undone_by(Undo::Reopen),
     row("receive_low_water", Kind::Number, socket(libc::SO_RCVLOWAT), |o| o.receive_low_water.map(number))
+        .only_on(Holds::Streams)
         .undone_by(Undo::Reopen),
     row("max_segment", Kind::Number, tcp(libc::TCP_MAXSEG), |o| o.max_segment.map(number)),
-    row("keepalive", Kind::Switch, socket(libc::SO_KEEPALIVE), |o| o.keepalive.map(|_| switch(true))),
+    row("keepalive", Kind::Switch, socket(libc::SO_KEEPALIVE), |o| o.keepalive.map(|_| switch(true)))
+        .only_on(Holds::Tcp),
     row("keepalive.idle", Kind::Seconds, tcp(libc::TCP_KEEPIDLE), |o| o.keepalive?.idle.map(Value::Time))
         .undone_by(Undo::Fresh),
     row("keepalive.interval", Kind::Seconds, tcp(libc::TCP_KEEPINTVL), |o| {
@@ -95,6 +120,7 @@ pub(super) const TABLE: &[Row] = &[
         .undone_by(Undo::Fresh),
     row("user_timeout", Kind::Millis, tcp(libc::TCP_USER_TIMEOUT), |o| o.user_timeout.map(Value::Time)),
     row("linger", Kind::Linger, socket(libc::SO_LINGER), |o| o.linger.map(Value::Time))
+        .only_on(Holds::Tcp)
         .undone_by(Undo::Clear),
     row("nodelay", Kind::Switch, tcp(libc::TCP_NODELAY), |o| o.nodelay.map(switch)),
     row("receive_timeout", Kind::ReceiveTimeout, socket(libc::SO_RCVTIMEO), |o| {
@@ -107,19 +133,48 @@ pub(super) const TABLE: &[Row] = &[
         .over_v6(ipv6(libc::IPV6_UNICAST_HOPS))
         .undone_by(Undo::Set(-1)),
     row("min_ttl", Kind::Number, ip(libc::IP_MINTTL), |o| o.min_ttl.map(number))
-        .over_v6(ipv6(libc::IPV6_MINHOPCOUNT)),
+        .over_v6(ipv6(libc::IPV6_MINHOPCOUNT))
+        .only_on(Holds::Tcp),
     row("tos", Kind::Number, ip(libc::IP_TOS), |o| o.tos.map(number)).over_v6(ipv6(libc::IPV6_TCLASS)),
-    row("oob_inline", Kind::Switch, socket(libc::SO_OOBINLINE), |o| o.oob_inline.map(switch)),
+    row("oob_inline", Kind::Switch, socket(libc::SO_OOBINLINE), |o| o.oob_inline.map(switch))
+        .only_on(Holds::Tcp),
     row("defer_accept", Kind::Seconds, tcp(libc::TCP_DEFER_ACCEPT), |o| o.defer_accept.map(Value::Time)),
     row("fast_open", Kind::Number, tcp(libc::TCP_FASTOPEN), |o| o.fast_open.map(number)),
-    row("mark", Kind::Number, socket(libc::SO_MARK), |o| o.mark.map(|mark| Value::Int(mark.cast_signed()))),
+    row("mark", Kind::Number, socket(libc::SO_MARK), |o| o.mark.map(|mark| Value::Int(mark.cast_signed())))
+        .only_on(Holds::Internet),
     row("priority", Kind::Number, socket(libc::SO_PRIORITY), |o| {
         o.priority.map(|priority| Value::Int(priority.cast_signed()))
-    }),
+    })
+    .only_on(Holds::Internet),
+    row("broadcast", Kind::Switch, socket(libc::SO_BROADCAST), |o| o.broadcast.map(switch))
+        .only_on(Holds::Udp),
+    row("multicast_ttl", Kind::Number, ip(libc::IP_MULTICAST_TTL), |o| o.multicast_ttl.map(number))
+        .over_v6(ipv6(libc::IPV6_MULTICAST_HOPS))
+        .only_on(Holds::Udp)
+        .undone_by(Undo::Set(-1)),
+    row("multicast_loop", Kind::Switch, ip(libc::IP_MULTICAST_LOOP), |o| o.multicast_loop.map(switch))
+        .over_v6(ipv6(libc::IPV6_MULTICAST_LOOP))
+        .only_on(Holds::Udp)
+        .undone_by(Undo::Set(1)),
+    row("multicast_interface", Kind::Interface, ip(libc::IP_MULTICAST_IF), |o| {
+        o.multicast_interface.as_ref().map(|name| Value::Interface(name.as_str()))
+    })
+    .over_v6(ipv6(libc::IPV6_MULTICAST_IF))
+    .only_on(Holds::Udp),
 ];
 
-const fn row(name: &'static str, kind: Kind, knob: Knob, asked: fn(&SocketOptions) -> Option<Value>) -> Row {
-    Row { name, kind, v4: knob, v6: knob, asked, always: None, undo: Undo::Set(0) }
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    knob: Knob,
+    asked: for<'a> fn(&'a SocketOptions) -> Option<Value<'a>>,
+) -> Row {
+    let holds_on = match knob.level {
+        libc::IPPROTO_TCP => Holds::Tcp,
+        libc::IPPROTO_IP => Holds::Internet,
+        _ => Holds::Everywhere,
+    };
+    Row { name, kind, holds_on, v4: knob, v6: knob, asked, always: None, undo: Undo::Set(0) }
 }
 
 impl Row {
@@ -131,41 +186,74 @@ impl Row {
         Self { undo, ..self }
     }
 
+    const fn only_on(self, holds_on: Holds) -> Self {
+        Self { holds_on, ..self }
+    }
+
     const fn on_by_default(self) -> Self {
         Self { always: Some(Value::Int(1)), undo: Undo::Set(1), ..self }
     }
 
-    fn knob(&self, v6: bool) -> Knob {
-        if v6 { self.v6 } else { self.v4 }
+    pub(super) fn holds_on(&self, kind: SocketKind) -> bool {
+        match self.holds_on {
+            Holds::Everywhere => true,
+            Holds::Internet => !kind.is_unix(),
+            Holds::Tcp => kind.is_tcp(),
+            Holds::Udp => kind.is_udp(),
+            Holds::TcpAndGroups => kind.is_tcp() || kind.is_group(),
+            Holds::Streams => kind.is_tcp() || kind == SocketKind::UnixStream,
+        }
+    }
+
+    pub(super) fn knob(&self, kind: SocketKind) -> Knob {
+        if kind.is_ipv6() { self.v6 } else { self.v4 }
+    }
+
+    /// Only the buffers of tcp are tuned by the kernel, which ends once they are set.
+    pub(super) fn undo_on(&self, kind: SocketKind) -> Undo {
+        match (self.undo, self.kind) {
+            (Undo::Reopen, Kind::Buffer) if !kind.is_tcp() => Undo::Fresh,
+            (Undo::Reopen, _) if !kind.is_tcp() => Undo::Set(1),
+            (undo, _) => undo,
+        }
     }
 
     pub(super) fn is_taken_away(&self, old: &SocketOptions, new: &SocketOptions) -> bool {
         (self.asked)(old).is_some() && (self.asked)(new).is_none()
     }
 
-    pub(super) fn set(&self, fd: BorrowedFd<'_>, v6: bool, value: Value) -> Result<(), OptionError> {
+    pub(super) fn set(
+        &self,
+        fd: BorrowedFd<'_>,
+        kind: SocketKind,
+        value: Value<'_>,
+    ) -> Result<(), OptionError> {
         let socket = SockRef::from(&fd);
         let result = match (self.kind, value) {
-            (_, Value::Int(value)) => sockopt::set_int(fd, self.knob(v6), value),
+            (_, Value::Int(value)) => sockopt::set_int(fd, self.knob(kind), value),
+            (_, Value::Interface(name)) => if_nametoindex(name)
+                .map_err(io::Error::from)
+                .and_then(|index| group::send_on(fd, kind.is_ipv6(), index)),
             (Kind::Linger, Value::Time(time)) => socket.set_linger(Some(time)),
             (Kind::ReceiveTimeout, Value::Time(time)) => socket.set_read_timeout(Some(time)),
             (Kind::SendTimeout, Value::Time(time)) => socket.set_write_timeout(Some(time)),
             (Kind::Millis, Value::Time(time)) => {
-                sockopt::set_int(fd, self.knob(v6), saturated(time.as_millis()))
+                sockopt::set_int(fd, self.knob(kind), saturated(time.as_millis()))
             }
-            (_, Value::Time(time)) => sockopt::set_int(fd, self.knob(v6), saturated(time.as_secs())),
+            (_, Value::Time(time)) => sockopt::set_int(fd, self.knob(kind), saturated(time.as_secs())),
         };
         result.map_err(|source| OptionError { name: self.name, source })
     }
 
-    pub(super) fn undo(&self, fd: BorrowedFd<'_>, v6: bool) -> Result<(), OptionError> {
+    pub(super) fn undo(&self, fd: BorrowedFd<'_>, kind: SocketKind) -> Result<(), OptionError> {
         let failed = |source| OptionError { name: self.name, source };
         let socket = SockRef::from(&fd);
-        match (self.undo, self.kind) {
-            (Undo::Set(value), _) => self.set(fd, v6, Value::Int(value)),
+        match (self.undo_on(kind), self.kind) {
+            (Undo::Set(_), Kind::Interface) => group::send_on(fd, kind.is_ipv6(), 0).map_err(failed),
+            (Undo::Set(value), _) => self.set(fd, kind, Value::Int(value)),
             (Undo::Fresh, _) => {
-                let value = self.kernel_default(v6).map_err(failed)?;
-                self.set(fd, v6, Value::Int(value))
+                let value = self.kernel_default(kind).map_err(failed)?;
+                self.set(fd, kind, Value::Int(value))
             }
             (Undo::Clear, Kind::Linger) => socket.set_linger(None).map_err(failed),
             (Undo::Clear, Kind::SendTimeout) => socket.set_write_timeout(None).map_err(failed),
@@ -174,15 +262,21 @@ impl Row {
         }
     }
 
-    fn kernel_default(&self, v6: bool) -> io::Result<i32> {
-        let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
-        let fresh = Socket::new(domain, Type::STREAM, None)?;
-        sockopt::int(fresh.as_fd(), self.knob(v6))
+    fn kernel_default(&self, kind: SocketKind) -> io::Result<i32> {
+        let domain = match kind {
+            _ if kind.is_unix() => Domain::UNIX,
+            _ if kind.is_ipv6() => Domain::IPV6,
+            _ => Domain::IPV4,
+        };
+        let carried = if kind.is_datagram() { Type::DGRAM } else { Type::STREAM };
+        let fresh = Socket::new(domain, carried, None)?;
+        let value = sockopt::int(fresh.as_fd(), self.knob(kind))?;
+        Ok(if matches!(self.kind, Kind::Buffer) { value / 2 } else { value })
     }
 
-    pub(super) fn text(&self, fd: BorrowedFd<'_>, v6: bool) -> io::Result<String> {
+    pub(super) fn text(&self, fd: BorrowedFd<'_>, kind: SocketKind) -> io::Result<String> {
         let socket = SockRef::from(&fd);
-        let int = || sockopt::int(fd, self.knob(v6));
+        let int = || sockopt::int(fd, self.knob(kind));
         Ok(match self.kind {
             Kind::Switch => if int()? == 0 { "off" } else { "on" }.to_owned(),
             Kind::Number => int()?.cast_unsigned().to_string(),
@@ -192,6 +286,10 @@ impl Row {
             Kind::Linger => socket.linger()?.map_or("off".to_owned(), |time| format!("{}s", time.as_secs())),
             Kind::ReceiveTimeout => time_text(socket.read_timeout()?),
             Kind::SendTimeout => time_text(socket.write_timeout()?),
+            Kind::Interface => {
+                let index = group::sent_on(fd, kind.is_ipv6()).ok_or(io::ErrorKind::Unsupported)?;
+                if_indextoname(index)?.to_string_lossy().into_owned()
+            }
         })
     }
 }
@@ -209,11 +307,11 @@ pub(super) fn saturated<T: TryInto<i32>>(value: T) -> i32 {
     value.try_into().unwrap_or(i32::MAX)
 }
 
-fn switch(value: bool) -> Value {
+fn switch(value: bool) -> Value<'static> {
     Value::Int(i32::from(value))
 }
 
-fn number<T: TryInto<i32>>(value: T) -> Value {
+fn number<T: TryInto<i32>>(value: T) -> Value<'static> {
     Value::Int(saturated(value))
 }
 

@@ -44,10 +44,14 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+fn tcp(v6: bool) -> SocketKind {
+    if v6 { SocketKind::Tcp6 } else { SocketKind::Tcp }
+}
+
 fn listening(v6: bool, options: &SocketOptions) -> Socket {
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
     let listener = Socket::new(domain, Type::STREAM, None).unwrap();
-    apply(listener.as_fd(), v6, options).unwrap();
+    apply(listener.as_fd(), tcp(v6), options).unwrap();
     let at: SocketAddr = if v6 { "[::1]:0" } else { "127.0.0.1:0" }.parse().unwrap();
     listener.bind(&at.into()).unwrap();
     listen(listener.as_fd(), options).unwrap();
@@ -66,21 +70,21 @@ fn accepted(listener: &Socket) -> Socket {
 /// as they were before, or the listener is to be opened anew.
 fn check(name: &str, options: &SocketOptions, shown: &str, inherited: &str) {
     for v6 in [false, true] {
-        let plain = read_back(listening(v6, &OFF).as_fd(), v6);
+        let plain = read_back(listening(v6, &OFF).as_fd(), tcp(v6));
         let listener = listening(v6, options);
-        assert_eq!(read_back(listener.as_fd(), v6)[name], shown, "{name}, v6 {v6}: at the start");
+        assert_eq!(read_back(listener.as_fd(), tcp(v6))[name], shown, "{name}, v6 {v6}: at the start");
         assert_ne!(plain[name], shown, "{name}, v6 {v6}: the default shows nothing");
         let connection = accepted(&listener);
-        assert_eq!(read_back(connection.as_fd(), v6)[name], inherited, "{name}, v6 {v6}: inherited");
+        assert_eq!(read_back(connection.as_fd(), tcp(v6))[name], inherited, "{name}, v6 {v6}: inherited");
 
         let late = listening(v6, &OFF);
-        assert_eq!(change(&OFF, options), Change::Apply, "{name}");
-        reapply(late.as_fd(), v6, &OFF, options).unwrap();
-        assert_eq!(read_back(late.as_fd(), v6)[name], shown, "{name}, v6 {v6}: at a reload");
+        assert_eq!(change(SocketKind::Tcp, &OFF, options), Change::Apply, "{name}");
+        reapply(late.as_fd(), tcp(v6), &OFF, options).unwrap();
+        assert_eq!(read_back(late.as_fd(), tcp(v6))[name], shown, "{name}, v6 {v6}: at a reload");
 
-        if change(options, &OFF) == Change::Apply {
-            reapply(late.as_fd(), v6, options, &OFF).unwrap();
-            assert_eq!(read_back(late.as_fd(), v6), plain, "{name}, v6 {v6}: taken away");
+        if change(SocketKind::Tcp, options, &OFF) == Change::Apply {
+            reapply(late.as_fd(), tcp(v6), options, &OFF).unwrap();
+            assert_eq!(read_back(late.as_fd(), tcp(v6)), plain, "{name}, v6 {v6}: taken away");
         }
     }
 }
@@ -120,7 +124,80 @@ fn numbers_are_inherited_and_undone() {
     // These mean the listener alone. The kernel rounds up to retransmissions: after 1, 2 and 4 seconds.
     check("fast_open", &SocketOptions { fast_open: Some(16), ..OFF }, "16", "0");
     let listener = listening(false, &SocketOptions { defer_accept: Some(seconds(5)), ..OFF });
-    assert_eq!(read_back(listener.as_fd(), false)["defer_accept"], "7s");
+    assert_eq!(read_back(listener.as_fd(), tcp(false))["defer_accept"], "7s");
+}
+
+fn plain(kind: SocketKind) -> Socket {
+    let domain = match kind {
+        _ if kind.is_unix() => Domain::UNIX,
+        _ if kind.is_ipv6() => Domain::IPV6,
+        _ => Domain::IPV4,
+    };
+    Socket::new(domain, if kind.is_datagram() { Type::DGRAM } else { Type::STREAM }, None).unwrap()
+}
+
+/// On a socket of this kind the option is read back as `shown`, and taken away nothing of it is left.
+fn check_on(kinds: &[SocketKind], name: &str, options: &SocketOptions, shown: &str) {
+    for &kind in kinds {
+        assert!(holds(name, kind), "{name} on {kind:?}");
+        let socket = plain(kind);
+        let before = read_back(socket.as_fd(), kind);
+        assert_eq!(change(kind, &OFF, options), Change::Apply, "{name} on {kind:?}");
+        reapply(socket.as_fd(), kind, &OFF, options).unwrap();
+        let asked = read_back(socket.as_fd(), kind);
+        if (name, kind) != ("multicast_interface", SocketKind::Udp) {
+            assert_eq!(asked.get(name).map(String::as_str), Some(shown), "{name} on {kind:?}");
+            assert_ne!(before.get(name), asked.get(name), "{name} on {kind:?}: the default shows nothing");
+        }
+        assert_eq!(change(kind, options, &OFF), Change::Apply, "{name} on {kind:?}");
+        reapply(socket.as_fd(), kind, options, &OFF).unwrap();
+        assert_eq!(read_back(socket.as_fd(), kind), before, "{name} on {kind:?}: taken away");
+    }
+}
+
+#[test]
+fn datagrams_and_unix_sockets_have_options_too() {
+    use SocketKind::{Udp, Udp6, UnixDatagram, UnixStream};
+    let all = &[Udp, Udp6, UnixDatagram, UnixStream];
+    let udp = &[Udp, Udp6];
+    check_on(all, "receive_buffer", &SocketOptions { receive_buffer: Some(50_000), ..OFF }, "50000");
+    check_on(all, "send_buffer", &SocketOptions { send_buffer: Some(60_000), ..OFF }, "60000");
+    check_on(all, "receive_timeout", &SocketOptions { receive_timeout: Some(seconds(3)), ..OFF }, "3s");
+    check_on(&[UnixStream], "receive_low_water", &SocketOptions { receive_low_water: Some(9), ..OFF }, "9");
+    check_on(udp, "ttl", &SocketOptions { ttl: Some(33), ..OFF }, "33");
+    check_on(udp, "tos", &SocketOptions { tos: Some(0x10), ..OFF }, "16");
+    check_on(udp, "broadcast", &SocketOptions { broadcast: Some(true), ..OFF }, "on");
+    check_on(udp, "multicast_ttl", &SocketOptions { multicast_ttl: Some(9), ..OFF }, "9");
+    check_on(udp, "multicast_loop", &SocketOptions { multicast_loop: Some(false), ..OFF }, "off");
+    let options = SocketOptions { multicast_interface: InterfaceName::new("lo"), ..OFF };
+    check_on(udp, "multicast_interface", &options, "lo");
+}
+
+#[test]
+fn an_option_holds_where_it_means_something() {
+    use SocketKind::{Group, Tcp, Tcp6, Udp, Udp6, UnixDatagram, UnixSeqPacket, UnixStream};
+    let rows: [(&str, &[SocketKind], &[SocketKind]); 8] = [
+        ("nodelay", &[Tcp, Tcp6], &[Udp, UnixStream]),
+        ("reuse_address", &[Tcp, Tcp6, Group], &[Udp, Udp6, UnixStream]),
+        ("reuse_port", &[Tcp, Udp, Group], &[UnixStream, UnixDatagram]),
+        ("ttl", &[Tcp, Udp6, Group], &[UnixStream]),
+        ("broadcast", &[Udp, Group], &[Tcp, UnixDatagram]),
+        ("multicast_ttl", &[Udp6, Group], &[Tcp6, UnixDatagram]),
+        ("linger", &[Tcp], &[Udp, UnixSeqPacket]),
+        ("backlog", &[Tcp, UnixStream, UnixSeqPacket], &[Udp, UnixDatagram]),
+    ];
+    for (name, on, off) in rows {
+        for kind in on {
+            assert!(holds(name, *kind), "{name} on {kind:?}");
+        }
+        for kind in off {
+            assert!(!holds(name, *kind), "{name} on {kind:?}");
+        }
+    }
+    let socket = plain(Udp);
+    apply(socket.as_fd(), Udp, &SocketOptions { reuse_address: Some(true), nodelay: Some(true), ..OFF })
+        .unwrap();
+    assert!(!socket.reuse_address().unwrap());
 }
 
 #[test]
@@ -140,10 +217,11 @@ fn priority_is_set_on_the_connection_itself() {
     let listener = listening(false, &options);
     let connection = accepted(&listener);
     apply_to_connection(connection.as_fd(), &options).unwrap();
-    assert_eq!(read_back(connection.as_fd(), false)["priority"], "5");
+    assert_eq!(read_back(connection.as_fd(), tcp(false))["priority"], "5");
     // A change of tos alone leaves the priority that was asked for.
-    reapply(listener.as_fd(), false, &options, &SocketOptions { tos: Some(8), ..options.clone() }).unwrap();
-    assert_eq!(read_back(listener.as_fd(), false)["priority"], "5");
+    reapply(listener.as_fd(), tcp(false), &options, &SocketOptions { tos: Some(8), ..options.clone() })
+        .unwrap();
+    assert_eq!(read_back(listener.as_fd(), tcp(false))["priority"], "5");
 }
 
 #[test]
@@ -152,9 +230,9 @@ fn the_backlog_changes_while_listening() {
     let listener = listening(false, &options);
     assert_eq!(queue(listener.as_fd()), Some([0, 3]));
     let more = SocketOptions { backlog: Some(9), ..OFF };
-    assert_eq!(change(&options, &more), Change::Apply);
-    reapply(listener.as_fd(), false, &options, &more).unwrap();
-    assert_eq!(read_back(listener.as_fd(), false)["backlog"], "9");
+    assert_eq!(change(SocketKind::Tcp, &options, &more), Change::Apply);
+    reapply(listener.as_fd(), tcp(false), &options, &more).unwrap();
+    assert_eq!(read_back(listener.as_fd(), tcp(false))["backlog"], "9");
 }
 
 #[test]
@@ -168,14 +246,14 @@ fn a_change_says_what_it_needs() {
         (tuned.clone(), OFF, Change::Reopen("receive_buffer")),
     ];
     for (old, new, expected) in rows {
-        assert_eq!(change(&old, &new), expected, "{old:?} to {new:?}");
+        assert_eq!(change(SocketKind::Tcp, &old, &new), expected, "{old:?} to {new:?}");
     }
 }
 
 #[test]
 fn a_refused_option_is_named() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let error = apply(socket.as_fd(), false, &SocketOptions { ttl: Some(0), ..OFF }).unwrap_err();
+    let error = apply(socket.as_fd(), tcp(false), &SocketOptions { ttl: Some(0), ..OFF }).unwrap_err();
     assert_eq!(error.name, "ttl");
     assert_eq!(error.source.raw_os_error(), Some(libc::EINVAL));
 }

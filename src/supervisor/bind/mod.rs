@@ -4,17 +4,26 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::net::if_::if_nametoindex;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use crate::config::settings::SocketOptions;
-use crate::model::endpoint::{Endpoint, InetEndpoint};
+use crate::model::endpoint::{Endpoint, Transport, UnixKind};
 use crate::supervisor::holder::{Holder, find_holder};
 use crate::supervisor::options::{self, OptionError};
+use crate::sys::kind::SocketKind;
+
+mod inet;
+mod passed;
+mod path;
+mod unix;
+
+pub use inet::rejoin;
+pub use passed::open_passed;
+pub use path::{PathIdentity, identify_path, remove_path, set_path_rights};
 
 /// What was tried when opening a listener failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +36,16 @@ pub enum Step {
     Zone,
     /// `SO_BINDTODEVICE`.
     Interface,
+    /// Making room for a path, or taking it.
+    Path,
     /// bind(2).
     Bind,
+    /// Joining a multicast group.
+    Join,
     /// listen(2).
     Listen,
+    /// Looking for a socket that the service manager passed.
+    Passed,
 }
 
 /// Why there is no listener.
@@ -44,20 +59,33 @@ pub struct BindError {
     pub errno: Errno,
     /// Who has the port, if that could be seen.
     pub holder: Option<Holder>,
+    /// What superd knows beyond the kernel's word.
+    pub detail: Option<String>,
 }
 
 impl BindError {
     fn new(endpoint: &Endpoint, step: Step, error: &io::Error) -> Self {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        let inet = endpoint.inet().filter(|_| errno == Errno::EADDRINUSE);
-        let holder = inet.and_then(find_holder);
-        Self { endpoint: endpoint.to_string(), step, errno, holder }
+        let holder = if errno == Errno::EADDRINUSE { find_holder(endpoint) } else { None };
+        Self { endpoint: endpoint.to_string(), step, errno, holder, detail: None }
+    }
+
+    fn because(self, detail: String) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    fn of_option(endpoint: &Endpoint, error: &OptionError) -> Self {
+        Self::new(endpoint, Step::Option(error.name), &error.source)
     }
 
     /// Is the address or interface not there yet? It may come: the service is degraded, the start is not refused.
     pub fn is_absence(&self) -> bool {
-        matches!(self.step, Step::Zone | Step::Interface | Step::Bind)
-            && matches!(self.errno, Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)
+        let may_come = match self.step {
+            Step::Zone | Step::Interface | Step::Bind | Step::Join => true,
+            Step::Option(name) => name == "multicast_interface",
+            Step::Socket | Step::Path | Step::Listen | Step::Passed => false,
+        };
+        may_come && matches!(self.errno, Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)
     }
 
     /// Does the kernel not know the address family at all? An optional endpoint is left out then.
@@ -70,55 +98,63 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (endpoint, reason) = (&self.endpoint, self.errno.desc());
         match self.step {
-            Step::Socket => write!(f, "socket for {endpoint}: {reason}")?,
-            Step::Option(name) => write!(f, "socket option `{name}` for {endpoint}: {reason}")?,
-            Step::Zone | Step::Interface => write!(f, "interface of {endpoint}: {reason}")?,
-            Step::Bind => write!(f, "bind {endpoint}: {reason}")?,
-            Step::Listen => write!(f, "listen {endpoint}: {reason}")?,
+            Step::Socket => write!(f, "socket for {endpoint}: ")?,
+            Step::Option(name) => write!(f, "socket option `{name}` for {endpoint}: ")?,
+            Step::Zone | Step::Interface => write!(f, "interface of {endpoint}: ")?,
+            Step::Path | Step::Bind => write!(f, "bind {endpoint}: ")?,
+            Step::Join => write!(f, "join the group of {endpoint}: ")?,
+            Step::Listen => write!(f, "listen {endpoint}: ")?,
+            Step::Passed => write!(f, "{endpoint}: ")?,
         }
+        f.write_str(self.detail.as_deref().unwrap_or(reason))?;
         self.holder.as_ref().map_or(Ok(()), |holder| write!(f, " (held by {holder})"))
     }
 }
 
 impl std::error::Error for BindError {}
 
-/// Opens a listener: close-on-exec, non-blocking, its options set before it is bound.
-pub fn open_listener(endpoint: &Endpoint, options: &SocketOptions) -> Result<OwnedFd, BindError> {
+/// Opens a listener: close-on-exec, its options set before it is bound.
+///
+/// It does not block, but where a server is to `wait` for clients itself: that one would spin on EAGAIN. A passed
+/// socket is not opened: see [`open_passed`].
+pub fn open_listener(endpoint: &Endpoint, options: &SocketOptions, wait: bool) -> Result<OwnedFd, BindError> {
     match endpoint {
-        Endpoint::Inet(inet) => open_inet(inet, options),
-        Endpoint::Unix(_) | Endpoint::Passed(_) => {
-            let error = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
-            Err(BindError::new(endpoint, Step::Socket, &error))
+        Endpoint::Inet(inet) => inet::open(inet, options, wait),
+        Endpoint::Unix(unix) => unix::open(unix, options, wait),
+        Endpoint::Passed(_) => {
+            let error = io::Error::from_raw_os_error(libc::EBADF);
+            Err(BindError::new(endpoint, Step::Passed, &error))
         }
     }
 }
 
-fn open_inet(endpoint: &InetEndpoint, options: &SocketOptions) -> Result<OwnedFd, BindError> {
-    let failed =
-        |step| move |error: io::Error| BindError::new(&Endpoint::Inet(endpoint.clone()), step, &error);
-    let v6 = endpoint.ip.is_ipv6();
-    let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
-    let kind = Type::STREAM.cloexec().nonblocking();
-    let socket = Socket::new(domain, kind, Some(Protocol::TCP)).map_err(failed(Step::Socket))?;
-    if v6 {
-        socket.set_only_v6(true).map_err(failed(Step::Socket))?;
-    }
-    if let Some(interface) = &endpoint.interface {
-        socket.bind_device(Some(interface.as_str().as_bytes())).map_err(failed(Step::Interface))?;
-    }
-    options::apply(socket.as_fd(), v6, options)
-        .map_err(|OptionError { name, source }| failed(Step::Option(name))(source))?;
-    let address = socket_address(endpoint).map_err(failed(Step::Zone))?;
-    socket.bind(&address.into()).map_err(failed(Step::Bind))?;
-    options::listen(socket.as_fd(), options).map_err(failed(Step::Listen))?;
-    Ok(socket.into())
-}
-
 /// Opens a listener beside one that wants the same packets; that one needs [`allow_overlap`] first.
 ///
+/// A unix name has room for one: there it is `EADDRINUSE`.
+///
 /// [`allow_overlap`]: crate::sys::overlap::allow_overlap
-pub fn open_beside(endpoint: &Endpoint, options: &SocketOptions) -> Result<OwnedFd, BindError> {
-    open_listener(endpoint, &SocketOptions { reuse_port: Some(true), ..options.clone() })
+pub fn open_beside(endpoint: &Endpoint, options: &SocketOptions, wait: bool) -> Result<OwnedFd, BindError> {
+    open_listener(endpoint, &SocketOptions { reuse_port: Some(true), ..options.clone() }, wait)
+}
+
+/// What a listener of this endpoint is; `None` for a passed one, which has to be asked ([`SocketKind::of`]).
+pub fn kind_of(endpoint: &Endpoint) -> Option<SocketKind> {
+    Some(match endpoint {
+        Endpoint::Inet(inet) => match (inet.transport, inet.ip.is_ipv6(), inet.ip.is_multicast()) {
+            (Transport::Tcp, false, _) => SocketKind::Tcp,
+            (Transport::Tcp, true, _) => SocketKind::Tcp6,
+            (Transport::Udp, false, false) => SocketKind::Udp,
+            (Transport::Udp, true, false) => SocketKind::Udp6,
+            (Transport::Udp, false, true) => SocketKind::Group,
+            (Transport::Udp, true, true) => SocketKind::Group6,
+        },
+        Endpoint::Unix(unix) => match unix.kind {
+            UnixKind::Stream => SocketKind::UnixStream,
+            UnixKind::Datagram => SocketKind::UnixDatagram,
+            UnixKind::SeqPacket => SocketKind::UnixSeqPacket,
+        },
+        Endpoint::Passed(_) => return None,
+    })
 }
 
 /// The address that a socket is bound to: says which port the kernel chose.
@@ -127,21 +163,15 @@ pub fn bound_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// The endpoint as bind(2) wants it, with its zone as the number that the interface has now.
-fn socket_address(endpoint: &InetEndpoint) -> io::Result<SocketAddr> {
-    match (endpoint.ip, &endpoint.zone) {
-        (IpAddr::V6(ip), Some(zone)) => {
-            let index = if_nametoindex(zone.as_str())?;
-            Ok(SocketAddrV6::new(ip, endpoint.port, 0, index).into())
-        }
-        (ip, _) => Ok(SocketAddr::new(ip, endpoint.port)),
-    }
+/// listen(2), where there are connections to listen for.
+fn start_listening(fd: &OwnedFd, kind: SocketKind, options: &SocketOptions) -> io::Result<()> {
+    if kind.is_datagram() { Ok(()) } else { options::listen(fd.as_fd(), options) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::endpoint::{InterfaceName, Transport};
+    use crate::model::endpoint::{InetEndpoint, InterfaceName};
     use crate::sys::overlap::allow_overlap;
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
     use std::net::TcpStream;
@@ -156,7 +186,7 @@ mod tests {
     }
 
     fn open(endpoint: &InetEndpoint) -> Result<OwnedFd, BindError> {
-        open_inet(endpoint, &SocketOptions::default())
+        open_listener(&endpoint.clone().into(), &SocketOptions::default(), false)
     }
 
     #[test]
@@ -194,7 +224,7 @@ mod tests {
             assert!(error.is_absence(), "{what}: {error}");
         }
         let refused = SocketOptions { ttl: Some(0), ..SocketOptions::default() };
-        let error = open_inet(&endpoint("127.0.0.1", 0), &refused).unwrap_err();
+        let error = inet::open(&endpoint("127.0.0.1", 0), &refused, false).unwrap_err();
         assert!(!error.is_absence());
         assert_eq!(error.to_string(), "socket option `ttl` for tcp:127.0.0.1:0: Invalid argument");
     }
@@ -214,8 +244,8 @@ mod tests {
     #[test]
     fn a_free_bind_needs_no_address() {
         let options = SocketOptions { free_bind: Some(true), ..SocketOptions::default() };
-        open_inet(&endpoint("192.0.2.77", 0), &options).unwrap();
-        open_inet(&endpoint("2001:db8::77", 0), &options).unwrap();
+        inet::open(&endpoint("192.0.2.77", 0), &options, false).unwrap();
+        inet::open(&endpoint("2001:db8::77", 0), &options, false).unwrap();
     }
 
     #[test]
@@ -224,9 +254,9 @@ mod tests {
             let kept = open(&endpoint(old, 0)).unwrap();
             let beside = endpoint(new, bound_address(kept.as_fd()).unwrap().port()).into();
             let options = SocketOptions::default();
-            assert_eq!(open_beside(&beside, &options).unwrap_err().errno, Errno::EADDRINUSE);
+            assert_eq!(open_beside(&beside, &options, false).unwrap_err().errno, Errno::EADDRINUSE);
             allow_overlap(kept.as_fd(), true).unwrap();
-            open_beside(&beside, &options).unwrap();
+            open_beside(&beside, &options, false).unwrap();
         }
     }
 
