@@ -16,6 +16,7 @@ use crate::sys::socket::{self, Accepted};
 use super::Supervisor;
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
+use super::options;
 use super::sessions::{Phase, Session, SessionKey};
 
 /// Connections that one listener may take of a turn, so that a busy port does not starve the rest.
@@ -127,6 +128,8 @@ impl Supervisor {
         if let Err(reason) = self.admission.admit(key, &settings.limits, source) {
             return self.refuse(key, connection, client, source, reason);
         }
+        // The kernel refused it on the listener, else.
+        let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
         }
