@@ -5,13 +5,14 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::config::settings::Level;
+use crate::model::endpoint::Endpoint;
 use crate::service::admission::ServiceKey;
 use crate::service::record::{Event, Record};
 use crate::sys::overlap::stop_new_handshakes;
 use crate::sys::{process, socket};
 
 use super::Supervisor;
-use super::bind::open_listener;
+use super::bind::{open_listener, rejoin};
 use super::listeners::ListenerKey;
 use super::services::{Absent, Service};
 use super::timers::Due;
@@ -67,6 +68,7 @@ impl Supervisor {
         if !changes.is_some_and(crate::sys::rtnetlink::Changes::is_any) {
             return;
         }
+        self.rejoin_groups();
         let waiting: Vec<ServiceKey> = self
             .services
             .iter()
@@ -75,6 +77,15 @@ impl Supervisor {
             .collect();
         for key in waiting {
             self.bind_again(key);
+        }
+    }
+
+    /// An interface that went took its memberships along; one that came gets them.
+    fn rejoin_groups(&self) {
+        let is_group = |endpoint: &Endpoint| endpoint.inet().is_some_and(|inet| inet.ip.is_multicast());
+        for (_, listener) in self.listeners.iter().filter(|(_, listener)| is_group(&listener.endpoint)) {
+            // An interface that is still missing is news again when it comes.
+            let _ = rejoin(listener.fd.as_fd(), &listener.endpoint);
         }
     }
 

@@ -4,13 +4,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::config::settings::{self, Level, SocketOptions};
+use crate::model::endpoint::Endpoint;
 use crate::model::name::ServiceName;
 use crate::protocol::control::ReloadReport;
 use crate::service::admission::ServiceKey;
 use crate::service::record::Event;
+use crate::sys::fd::set_nonblocking;
 use crate::sys::overlap::allow_overlap;
 
 use super::Supervisor;
+use super::bind::set_path_rights;
 use super::listeners::ListenerKey;
 use super::prepare::{NewService, NewSocket, Origin, Prepared};
 use super::services::{Absent, PlanId, Service};
@@ -124,10 +127,7 @@ impl Supervisor {
         let NewSocket { endpoint, origin, .. } = socket;
         match origin {
             Origin::Kept(listener) => {
-                if let Some(kept) = self.listeners.get_mut(listener) {
-                    kept.service = key;
-                    kept.endpoint = endpoint;
-                }
+                self.keep_listener(key, listener, endpoint);
                 self.give_listener(key, listener);
             }
             Origin::Opened(fd, over) => {
@@ -148,6 +148,21 @@ impl Supervisor {
             Origin::Absent(errno) => self.wait_for_endpoint(key, Absent { endpoint, errno, retry_at: None }),
             Origin::LeftOut => {}
         }
+    }
+
+    /// A listener that stays is as its service wants it now, but while a server has it.
+    fn keep_listener(&mut self, key: ServiceKey, listener: ListenerKey, endpoint: Endpoint) {
+        let wait = self.services.get(key).is_some_and(|service| service.settings.wait);
+        let Some(kept) = self.listeners.get_mut(listener) else { return };
+        if kept.lent.is_none() {
+            // Neither can fail on a socket that is open and a path that is superd's.
+            let _ = set_nonblocking(kept.fd.as_fd(), !wait);
+        }
+        if kept.endpoint != endpoint {
+            let _ = set_path_rights(&endpoint);
+        }
+        kept.service = key;
+        kept.endpoint = endpoint;
     }
 
     fn give_listener(&mut self, key: ServiceKey, listener: ListenerKey) {

@@ -14,6 +14,7 @@ use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
 use crate::sys::poll::{EpollSet, PollSet};
 
+use super::bind::{PathIdentity, identify_path, remove_path};
 use super::lending::{Keepsake, fresh_rests};
 use super::sessions::SessionKey;
 use super::slab::Slab;
@@ -37,6 +38,8 @@ pub(super) struct Listener {
     /// What is needed to set it right when its server has ended.
     pub(super) keepsake: Option<Keepsake>,
     pub(super) rests: Backoff,
+    /// Its path, to be removed when it closes.
+    path: Option<PathIdentity>,
     watched: bool,
 }
 
@@ -64,7 +67,8 @@ impl Listeners {
     }
 
     pub(super) fn insert(&mut self, fd: OwnedFd, service: ServiceKey, endpoint: Endpoint) -> ListenerKey {
-        self.table.insert(Listener { fd, service, endpoint, retired: false, lent: None, keepsake: None, rests: fresh_rests(), watched: false })
+        let path = identify_path(&endpoint);
+        self.table.insert(Listener { fd, service, endpoint, retired: false, lent: None, keepsake: None, rests: fresh_rests(), path, watched: false })
     }
 
     pub(super) fn get(&self, key: ListenerKey) -> Option<&Listener> {
@@ -86,7 +90,11 @@ impl Listeners {
     /// Closes a listener; what waits in its queue is reset by the kernel.
     pub(super) fn close(&mut self, key: ListenerKey) {
         self.watch(key, false);
-        self.table.remove(key);
+        if let Some(listener) = self.table.remove(key)
+            && let Some(path) = listener.path
+        {
+            remove_path(&listener.endpoint, path);
+        }
     }
 
     /// Begins or ends to wait for a listener's clients.

@@ -20,6 +20,7 @@ use crate::service::admission::{Admission, ServiceKey};
 use crate::service::backoff::Backoff;
 use crate::service::refusals::Refusals;
 use crate::sys::channel::Channel;
+use crate::sys::passed::Passed;
 use crate::sys::rtnetlink::InterfaceNews;
 
 pub mod bind;
@@ -78,6 +79,8 @@ struct Supervisor {
     refusals: Refusals,
     control: Option<control::ControlServer>,
     interface_news: Option<InterfaceNews>,
+    /// Sockets that the service manager passed.
+    passed: Passed,
     pid_file: Option<pidfile::PidFile>,
     writer_backoff: Backoff,
     state_writer: Option<Channel>,

@@ -18,9 +18,9 @@ use crate::sys::memory::SealedMap;
 use crate::sys::overlap::allow_overlap;
 
 use super::Supervisor;
-use super::bind::{BindError, open_beside, open_listener};
+use super::bind::{BindError, PathIdentity, identify_path, open_beside, open_listener, open_passed, remove_path};
 use super::control::ControlServer;
-use super::listeners::ListenerKey;
+use super::listeners::{ListenerKey, Loan};
 use super::options::{self, Change};
 use super::pidfile::PidFile;
 use super::roles::role_plans;
@@ -86,6 +86,8 @@ struct Undo {
     options: Vec<(ListenerKey, SocketOptions, SocketOptions)>,
     /// Listeners that were made to allow another one beside.
     overlaps: Vec<ListenerKey>,
+    /// Paths that were made.
+    paths: Vec<(Endpoint, PathIdentity)>,
 }
 
 impl Supervisor {
@@ -157,12 +159,12 @@ impl Supervisor {
         services: &[NewService],
         undo: &mut Undo,
     ) -> Result<(Vec<NewSocket>, Vec<ListenerKey>), Vec<String>> {
-        let wanted: Vec<(usize, &Endpoint)> = services
+        let (passed, wanted): (Vec<_>, Vec<_>) = services
             .iter()
             .enumerate()
             .filter(|(_, service)| service.settings.enabled)
             .flat_map(|(index, service)| service.settings.endpoints.iter().map(move |e| (index, e)))
-            .collect();
+            .partition(|(_, endpoint)| matches!(endpoint, Endpoint::Passed(_)));
         let plan = {
             let name = |index: usize| services.get(index).map(|service| &service.settings.name);
             let list: Vec<Wanted<'_>> = wanted
@@ -172,7 +174,7 @@ impl Supervisor {
             plan_sockets(&self.bound(), &list)
         };
         let going = self.by_port(&plan.close);
-        let mut sockets = Vec::with_capacity(wanted.len());
+        let mut sockets = Vec::with_capacity(wanted.len() + passed.len());
         let mut errors = Vec::new();
         for (&(index, endpoint), source) in wanted.iter().zip(&plan.source) {
             let Some(service) = services.get(index) else { continue };
@@ -185,16 +187,51 @@ impl Supervisor {
                 Err(error) => errors.push(format!("service {}: {error}", service.settings.name)),
             }
         }
-        if errors.is_empty() { Ok((sockets, plan.close)) } else { Err(errors) }
+        for (index, endpoint) in passed {
+            let Some(service) = services.get(index) else { continue };
+            match self.passed_sockets(endpoint, &service.settings) {
+                Ok(origins) => sockets.extend(origins.into_iter().map(|origin| NewSocket {
+                    service: index,
+                    endpoint: endpoint.clone(),
+                    origin,
+                })),
+                Err(error) => errors.push(format!("service {}: {error}", service.settings.name)),
+            }
+        }
+        let mut close = plan.close;
+        close.extend(self.passed_and_unwanted(&sockets));
+        if errors.is_empty() { Ok((sockets, close)) } else { Err(errors) }
     }
 
     fn bound(&self) -> Vec<Bound<'_, ListenerKey>> {
         let bound = |(key, listener)| {
             let listener: &super::listeners::Listener = listener;
             let service = self.services.get(listener.service)?.name();
-            (!listener.retired).then_some(Bound { key, service, endpoint: &listener.endpoint })
+            let is_passed = matches!(listener.endpoint, Endpoint::Passed(_));
+            (!listener.retired && !is_passed).then_some(Bound { key, service, endpoint: &listener.endpoint })
         };
         self.listeners.iter().filter_map(bound).collect()
+    }
+
+    /// The sockets that the service manager passed under a name: those that are in use already, or copies.
+    fn passed_sockets(&self, endpoint: &Endpoint, service: &Service) -> Result<Vec<Origin>, String> {
+        let used = self.listeners.iter().filter(|(_, listener)| listener.endpoint == *endpoint);
+        let used: Vec<Origin> = used.map(|(key, _)| Origin::Kept(key)).collect();
+        if !used.is_empty() {
+            return Ok(used);
+        }
+        let Endpoint::Passed(name) = endpoint else { return Ok(Vec::new()) };
+        let copies = open_passed(name, &self.passed, &service.socket, service.wait).map_err(|e| e.to_string())?;
+        if copies.iter().any(|(_, kind)| kind.is_datagram()) && !service.wait {
+            return Err(format!("{endpoint} is a socket of datagrams, which needs `wait = true`"));
+        }
+        Ok(copies.into_iter().map(|(fd, _)| Origin::Opened(fd, Vec::new())).collect())
+    }
+
+    fn passed_and_unwanted(&self, sockets: &[NewSocket]) -> Vec<ListenerKey> {
+        let kept = |key: ListenerKey| sockets.iter().any(|s| matches!(s.origin, Origin::Kept(k) if k == key));
+        let passed = self.listeners.iter().filter(|(_, l)| matches!(l.endpoint, Endpoint::Passed(_)));
+        passed.map(|(key, _)| key).filter(|key| !kept(*key)).collect()
     }
 
     /// The listeners that go away, and those that are about to since an earlier reload, by their ports.
@@ -261,6 +298,9 @@ impl Supervisor {
         over: Vec<ListenerKey>,
         undo: &mut Undo,
     ) -> Result<Origin, BindError> {
+        if let Some(error) = over.iter().find_map(|&key| self.refuse_lent(endpoint, key)) {
+            return Err(error);
+        }
         for &key in &over {
             if let Some(fd) = self.listeners.fd(key)
                 && allow_overlap(fd, true).is_ok()
@@ -270,7 +310,19 @@ impl Supervisor {
         }
         let open = if over.is_empty() { open_listener } else { open_beside };
         let fd = open(endpoint, &service.socket, service.wait)?;
+        if let Some(identity) = identify_path(endpoint) {
+            undo.paths.push((endpoint.clone(), identity));
+        }
         Ok(Origin::Opened(fd, over))
+    }
+
+    /// A server that was given the old listener goes on with it: beside it a new one would share its clients.
+    fn refuse_lent(&self, endpoint: &Endpoint, key: ListenerKey) -> Option<BindError> {
+        let Some(Loan::Server(session)) = self.listeners.get(key)?.lent else { return None };
+        let session = self.sessions.table.get(session)?;
+        let (name, pid) = (&session.settings.name, session.pid);
+        let why = format!("the server of {name} (pid {pid}) still has it: end it, or wait for its end");
+        Some(BindError::in_use(endpoint, why))
     }
 
     fn take_back(&self, undo: Undo) {
@@ -280,6 +332,9 @@ impl Supervisor {
                 let kind = SocketKind::of(listener.fd.as_fd()).unwrap_or(SocketKind::Tcp);
                 let _ = options::reapply(listener.fd.as_fd(), kind, &new, &old);
             }
+        }
+        for (endpoint, identity) in undo.paths {
+            remove_path(&endpoint, identity);
         }
         for key in undo.overlaps {
             let wants = self.listeners.get(key).and_then(|l| self.services.get(l.service));

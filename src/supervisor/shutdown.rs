@@ -123,6 +123,10 @@ impl Supervisor {
 
     /// The last words.
     pub(super) fn say_goodbye(&mut self) {
+        // After QUIT they are still open; their paths go with them.
+        for key in self.listeners.keys() {
+            self.listeners.close(key);
+        }
         self.write_all_refusals();
         let sessions = self.sessions.table.len();
         self.log_event(Level::Notice, Event::Stop { sessions });

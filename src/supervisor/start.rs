@@ -11,6 +11,7 @@ use crate::service::admission::Admission;
 use crate::service::backoff::Backoff;
 use crate::service::refusals::Refusals;
 use crate::sys::daemonize::{self, Side, Starter};
+use crate::sys::passed::{Passed, Variables};
 use crate::sys::rtnetlink::InterfaceNews;
 use crate::sys::{fd, process};
 
@@ -96,6 +97,7 @@ impl Supervisor {
             control: None,
             // Without netlink (a sandbox may forbid it) what is missing is tried again by time alone.
             interface_news: InterfaceNews::open().ok(),
+            passed: Passed::take(&Variables::of_environment(), std::process::id())?,
             pid_file: None,
             writer_backoff: Backoff::delayed(Duration::from_secs(1), Duration::from_secs(30)),
             state_writer: None,

@@ -119,10 +119,18 @@ impl Supervisor {
     }
 }
 
+/// Where the kernel has it: an address, or the name of a unix socket.
+fn bound_at(listener: &Listener) -> Option<String> {
+    match socket::local_address(listener.fd.as_fd()) {
+        Some(address) => Some(address.to_string()),
+        None => socket::unix_name(listener.fd.as_fd()),
+    }
+}
+
 fn bound_status(listener: &Listener) -> ListenerStatus {
     ListenerStatus {
         endpoint: listener.endpoint.to_string(),
-        bound: socket::local_address(listener.fd.as_fd()).map(|address| address.to_string()),
+        bound: bound_at(listener),
         error: None,
         options: BTreeMap::new(),
         queue: None,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, UnixAddr, getpeername, getsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, Shutdown, UnixAddr, getpeername, getsockname, getsockopt, sockopt};
 
 use crate::model::address::canonical;
 use crate::model::client::Client;
@@ -67,6 +67,13 @@ fn client_of(connection: BorrowedFd<'_>, address: &libc::sockaddr_storage) -> Op
         return Some(Client::User { uid, gid, pid });
     }
     address_of(address).map(|address| Client::Inet(canonical(address)))
+}
+
+/// The path of a unix socket, or `@` and its abstract name.
+pub fn unix_name(fd: BorrowedFd<'_>) -> Option<String> {
+    let address: UnixAddr = getsockname(fd.as_raw_fd()).ok()?;
+    let name = address.as_abstract().map(|name| format!("@{}", String::from_utf8_lossy(name)));
+    name.or_else(|| Some(address.path()?.to_string_lossy().into_owned()))
 }
 
 /// The path that the client of a unix socket has bound, if it has one that is text.

@@ -78,6 +78,12 @@ impl BindError {
         Self::new(endpoint, Step::Option(error.name), &error.source)
     }
 
+    /// Somebody has it whom only superd knows of.
+    pub(super) fn in_use(endpoint: &Endpoint, why: String) -> Self {
+        let error = io::Error::from_raw_os_error(libc::EADDRINUSE);
+        Self { holder: None, ..Self::new(endpoint, Step::Bind, &error) }.because(why)
+    }
+
     /// Is the address or interface not there yet? It may come: the service is degraded, the start is not refused.
     pub fn is_absence(&self) -> bool {
         let may_come = match self.step {
