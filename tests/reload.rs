@@ -159,14 +159,19 @@ fn a_port_that_is_taken_refuses_all_of_it() {
 
 #[test]
 fn an_address_may_change_its_service() {
-    let port = world::free_port();
-    let listen = format!("tcp4:127.0.0.1:{port}");
-    let superd = Superd::with(&service("old", &listen, "hello", ""));
-    let fds = superd.fds();
-    superd.reload_with(&service("new", &listen, "json", ""));
-    assert_eq!(superd.probe("new")["env"]["SUPERD_SERVICE"], "new");
-    superd.until_idle();
-    assert_eq!(superd.fds(), fds);
+    let listen = format!("tcp4:127.0.0.1:{}", world::free_port());
+    let superd = Superd::with(&service("first", &listen, "json", ""));
+    let rename = |name: &str| {
+        superd.reload_with(&service(name, &listen, "json", ""));
+        assert_eq!(superd.probe(name)["env"]["SUPERD_SERVICE"], name);
+        superd.until_idle();
+        superd.fds()
+    };
+    // The launch plans of the generation before are kept.
+    let fds = rename("second");
+    for name in ["third", "fourth", "fifth"] {
+        assert_eq!(rename(name), fds);
+    }
 }
 
 #[test]
