@@ -145,7 +145,7 @@ impl Supervisor {
         self.admission.release(session.service, session.source);
         self.touched.push(session.service);
         self.all_touched |= was_full;
-        let gone = self.services.get(session.service).is_some_and(|service| service.gone);
+        let gone = self.services.get(session.service).is_some_and(|service| service.is_gone);
         if gone && self.admission.sessions(session.service) == 0 {
             self.services.remove(session.service);
         }

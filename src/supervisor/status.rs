@@ -79,7 +79,7 @@ impl Supervisor {
         key: ServiceKey,
         service: &Service,
     ) -> (&'static str, Option<String>, Option<Duration>) {
-        if service.gone || self.is_ending() {
+        if service.is_gone || self.is_ending() {
             return ("draining", None, None);
         }
         if !service.settings.enabled {
