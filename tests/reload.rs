@@ -162,6 +162,8 @@ fn an_address_may_change_its_service() {
     let port = world::free_port();
     let listen = format!("tcp4:127.0.0.1:{port}");
     let superd = Superd::with(&service("old", &listen, "hello", ""));
+    // From the first reload on the plans of two configurations are kept.
+    superd.reload().unwrap();
     let fds = superd.fds();
     superd.reload_with(&service("new", &listen, "json", ""));
     assert_eq!(superd.probe("new")["env"]["SUPERD_SERVICE"], "new");
