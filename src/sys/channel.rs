@@ -98,8 +98,8 @@ impl Channel {
 }
 
 /// Room for the control message of [`MAX_FDS`] descriptors.
-// SAFETY: CMSG_SPACE computes a length.
 #[allow(clippy::cast_possible_truncation)] // 128
+// SAFETY: CMSG_SPACE computes a length.
 const CONTROL_SIZE: usize = unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) } as usize;
 
 /// Aligned as control messages are.
@@ -119,10 +119,10 @@ unsafe fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
         let mut part = libc::CMSG_FIRSTHDR(header);
         while let Some(message) = part.as_ref() {
             if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                let bytes = (message.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
-                let first = libc::CMSG_DATA(part).cast::<RawFd>();
-                let numbers = (0..bytes / size_of::<RawFd>()).map(|index| first.add(index).read_unaligned());
-                fds.extend(numbers.map(|number| OwnedFd::from_raw_fd(number)));
+                let bytes = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                let data = std::slice::from_raw_parts(libc::CMSG_DATA(part), bytes);
+                let (numbers, _) = data.as_chunks::<{ size_of::<RawFd>() }>();
+                fds.extend(numbers.iter().map(|&number| OwnedFd::from_raw_fd(RawFd::from_ne_bytes(number))));
             }
             part = libc::CMSG_NXTHDR(header, part);
         }
