@@ -81,7 +81,7 @@ impl Supervisor {
 
     /// Says that a service is paused by its limit, once, and that it is resumed, when it has been for a while.
     pub(super) fn say_paused_or_resumed(&mut self, key: ServiceKey) {
-        let full = self.full(key);
+        let full = self.queued_by(key);
         // One that is gone or disabled has no clients to pause for.
         let Some(service) = self.services.get_mut(key) else { return };
         if service.is_gone || !service.settings.enabled {

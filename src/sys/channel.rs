@@ -99,8 +99,10 @@ impl Channel {
 
 /// Room for the control message of [`MAX_FDS`] descriptors.
 #[allow(clippy::cast_possible_truncation)] // 128
-// SAFETY: CMSG_SPACE computes a length.
-const CONTROL_SIZE: usize = unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) } as usize;
+const CONTROL_SIZE: usize = {
+    // SAFETY: CMSG_SPACE computes a length.
+    unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) as usize }
+};
 
 /// Aligned as control messages are.
 #[repr(C, align(8))]
@@ -120,9 +122,10 @@ unsafe fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
         while let Some(message) = part.as_ref() {
             if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
                 let bytes = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
-                let data = std::slice::from_raw_parts(libc::CMSG_DATA(part), bytes);
-                let (numbers, _) = data.as_chunks::<{ size_of::<RawFd>() }>();
-                fds.extend(numbers.iter().map(|&number| OwnedFd::from_raw_fd(RawFd::from_ne_bytes(number))));
+                let first = libc::CMSG_DATA(part);
+                let place = |index| first.add(index * size_of::<RawFd>()).cast::<[u8; size_of::<RawFd>()]>();
+                let numbers = (0..bytes / size_of::<RawFd>()).map(|i| RawFd::from_ne_bytes(place(i).read()));
+                fds.extend(numbers.map(|number| OwnedFd::from_raw_fd(number)));
             }
             part = libc::CMSG_NXTHDR(header, part);
         }
