@@ -395,7 +395,9 @@ impl System for TestMachine {
         let whole = root.join(path.strip_prefix("/").unwrap_or(path));
         let facts = |kind, mode| Ok(Some(PathFacts { kind, mode, uid: 0, gid: 0 }));
         match whole.to_str().unwrap_or_default() {
-            "/" | "/run" | "/etc" | "/srv" | "/var/log" | "/srv/jail" | "/srv/jail/data" => facts(PathKind::Directory, 0o755),
+            "/" | "/run" | "/etc" | "/srv" | "/var/log" | "/srv/jail" | "/srv/jail/data" => {
+                facts(PathKind::Directory, 0o755)
+            }
             "/bin/cat" | "/srv/jail/bin/inside" => facts(PathKind::File, 0o755),
             "/bin/secret" => facts(PathKind::File, 0o700),
             "/etc/passwd" => facts(PathKind::File, 0o644),

@@ -26,7 +26,8 @@ const WITHOUT_WAIT: [Path; 8] = [
 /// Judges a service with its defaults; `own` is what it says itself. Defaults that can't hold are taken out.
 pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
     let ways = ways(&service.values);
-    let waits = service.values.flag(("", "wait")) == Some(true);
+    let wait_holds = ways.is_empty() || ways.contains(&"exec");
+    let waits = wait_holds && service.values.flag(("", "wait")) == Some(true);
     listeners(service, &ways, waits, report);
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();
@@ -95,7 +96,7 @@ fn unserved(way: &str, waits: bool, endpoint: &Endpoint) -> Option<Complaint> {
 /// Why a key can't hold.
 fn obstacle(path: Path, ways: &[&str], waits: bool, endpoints: &[Endpoint]) -> Option<Complaint> {
     match path {
-        ("", "wait") if waits && !ways.contains(&"exec") && !ways.is_empty() => Some(
+        ("", "wait") if !ways.contains(&"exec") && !ways.is_empty() => Some(
             Complaint::new("a process that waits is one of `exec`")
                 .hint("leave it out: superd accepts by itself"),
         ),

@@ -53,8 +53,8 @@ impl Machine<'_> {
         let named = endpoint.interface.as_ref().or(endpoint.zone.as_ref());
         let problem = match named.map(|name| self.named(name)) {
             Some(Err(missing)) => Some(missing),
-            Some(Ok(interface)) => self.lacks(endpoint, &[interface], can_wait),
-            None => self.lacks(endpoint, &self.interfaces.iter().collect::<Vec<_>>(), can_wait),
+            Some(Ok(interface)) => lacks(endpoint, &[interface], can_wait),
+            None => lacks(endpoint, &self.interfaces.iter().collect::<Vec<_>>(), can_wait),
         };
         warn(problem, service, spot, report);
     }
@@ -64,44 +64,6 @@ impl Machine<'_> {
         found.ok_or_else(|| Problem { text: format!("there is no interface `{name}` now"), hint: LATER })
     }
 
-    /// What these interfaces lack for the endpoint.
-    fn lacks(
-        &self,
-        endpoint: &InetEndpoint,
-        interfaces: &[&InterfaceFacts],
-        can_wait: bool,
-    ) -> Option<Problem> {
-        let ip = endpoint.ip;
-        if ip.is_multicast() {
-            return no_multicast(interfaces);
-        }
-        let everywhere = endpoint.is_wildcard() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) || loops(ip);
-        if everywhere || can_wait || interfaces.iter().any(|interface| interface.addresses.contains(&ip)) {
-            return None;
-        }
-        let broadcast =
-            interfaces.iter().find(|i| i.broadcasts.iter().any(|address| IpAddr::V4(*address) == ip));
-        let whose = match interfaces {
-            [one] => format!("the interface `{}` does not have", one.name),
-            _ => "no interface has".to_owned(),
-        };
-        match (endpoint.transport, broadcast) {
-            (Transport::Udp, Some(_)) => None,
-            (Transport::Tcp, Some(interface)) => Some(Problem {
-                text: format!(
-                    "`{ip}` is a broadcast address of `{}`: no connection comes there",
-                    interface.name
-                ),
-                hint: "broadcasts are for `udp:`",
-            }),
-            (Transport::Udp, None) if ip.is_ipv4() => Some(Problem {
-                text: format!("{whose} the address `{ip}` now, nor is it a broadcast address there"),
-                hint: LATER,
-            }),
-            (_, None) => Some(Problem { text: format!("{whose} the address `{ip}` now"), hint: LATER }),
-        }
-    }
-
     fn multicast_option(&self, service: &ServiceDraft, report: &mut Report) {
         let key = ("socket", "multicast_interface");
         let name = service.values.text(key).and_then(InterfaceName::new);
@@ -109,6 +71,35 @@ impl Machine<'_> {
             let problem = self.named(&name).map_or_else(Some, |interface| no_multicast(&[interface]));
             warn(problem, service, spot, report);
         }
+    }
+}
+
+/// What these interfaces lack for the endpoint.
+fn lacks(endpoint: &InetEndpoint, interfaces: &[&InterfaceFacts], can_wait: bool) -> Option<Problem> {
+    let ip = endpoint.ip;
+    if ip.is_multicast() {
+        return no_multicast(interfaces);
+    }
+    let everywhere = endpoint.is_wildcard() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) || loops(ip);
+    if everywhere || can_wait || interfaces.iter().any(|interface| interface.addresses.contains(&ip)) {
+        return None;
+    }
+    let broadcast = interfaces.iter().find(|i| i.broadcasts.iter().any(|address| IpAddr::V4(*address) == ip));
+    let whose = match interfaces {
+        [one] => format!("the interface `{}` does not have", one.name),
+        _ => "no interface has".to_owned(),
+    };
+    match (endpoint.transport, broadcast) {
+        (Transport::Udp, Some(_)) => None,
+        (Transport::Tcp, Some(interface)) => Some(Problem {
+            text: format!("`{ip}` is a broadcast address of `{}`: no connection comes there", interface.name),
+            hint: "broadcasts are for `udp:`",
+        }),
+        (Transport::Udp, None) if ip.is_ipv4() => Some(Problem {
+            text: format!("{whose} the address `{ip}` now, nor is it a broadcast address there"),
+            hint: LATER,
+        }),
+        (_, None) => Some(Problem { text: format!("{whose} the address `{ip}` now"), hint: LATER }),
     }
 }
 

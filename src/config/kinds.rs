@@ -257,7 +257,8 @@ fn who(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) -> Op
         }
         DeValue::String(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) => {
             let complaint = Complaint::new("a number stands without quotes");
-            cx.complain(title, value.span(), complaint.hint(format!("write `{title} = {name}`")));
+            let key = title.rsplit('.').next().unwrap_or(title);
+            cx.complain(title, value.span(), complaint.hint(format!("write `{key} = {name}`")));
             None
         }
         DeValue::String(_) => text(cx, title, value).map(|name| Who::Name(name.to_owned())),

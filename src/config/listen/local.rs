@@ -11,7 +11,7 @@ use crate::model::endpoint::{UnixEndpoint, UnixKind, UnixName};
 const MAX_PATH: usize = 107;
 const MAX_ABSTRACT: usize = 106;
 
-/// The longest name of a passed socket (`LISTEN_FDNAMES`, sd_listen_fds(3)).
+/// The longest name of a passed socket (`LISTEN_FDNAMES` of `sd_listen_fds(3)`).
 const MAX_PASSED: usize = 255;
 
 /// Others than owner and group have to be let in by a `mode` that says so.

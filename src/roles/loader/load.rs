@@ -40,7 +40,7 @@ pub fn check_on_disk(path: &Path, situation: &Situation) -> Report {
     match interfaces::interfaces() {
         Ok(all) => crate::config::interfaces::check(&draft, &all, &mut report),
         Err(why) => {
-            report.add(Diagnostic::bare("interface", format!("the interfaces can't be looked at: {why}")))
+            report.add(Diagnostic::bare("interface", format!("the interfaces can't be looked at: {why}")));
         }
     }
     report
