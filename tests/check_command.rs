@@ -69,7 +69,7 @@ fn includes_are_found_beside_their_file() {
 #[test]
 fn the_examples_run_here() {
     let etc = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc");
-    check(&["--unprivileged", "--resolve"], &[&etc.join("demo.toml")], 0, &[]);
+    check(&["--unprivileged", "--resolve"], &[&etc.join("demo.toml")], 0, &["user can't be taken"]);
     check(&["--unprivileged", "--resolve"], &[&etc.join("superd.toml")], 0, &[]);
 }
 

@@ -157,6 +157,7 @@ fn without_descriptors_superd_waits_and_says_so_once() {
     let superd = Superd::with(&held("connections = 50"));
     superd.allow_errors("EMFILE");
     let first = running(&superd);
+    until("its launch to be over", || (superd.status()["launches"] == 0).then_some(()));
     let (address, limits) = (superd.address("held"), superd_nofile(&superd));
     // What it has stays, and the lowest numbers are all taken. Not less: ppoll takes no more entries.
     set_nofile(&superd, 6, limits.1);

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::world::run;
-use harness::{Superd, is_root, needs_program};
+use harness::{Superd, is_root, needs_program, needs_root};
 
 fn path(program: &str) -> String {
     harness::machine::find(program).unwrap().display().to_string()
@@ -135,5 +135,31 @@ fn a_web_page_by_a_shell_and_curl() {
     let address: SocketAddr = superd.address("web");
     let page = run(&["curl", "-sS", "--http0.9", &format!("http://{address}/page")]);
     assert!(page.starts_with("GET /page HTTP/1.1") && page.ends_with("from 127.0.0.1\n"), "{page}");
+    superd.until_idle();
+}
+
+#[test]
+fn the_demo_does_what_it_says() {
+    needs_root!();
+    needs_program!("ip");
+    // Its ports are fixed.
+    harness::world::own_network();
+    let superd = Superd::with(include_str!("../etc/demo.toml"));
+    let ask = |service: &str, text: &str| {
+        let mut client = superd.connect(service);
+        client.write(text.as_bytes());
+        client.finish();
+        client.read_text()
+    };
+    assert_eq!(ask("echo", "hello\n"), "hello\n");
+    assert_eq!(ask("daytime", "").matches(':').count(), 2);
+    assert!(ask("env", "").contains("GREETING=set in demo.toml\n"));
+    assert!(ask("finger", "root\n").starts_with("root:"));
+    let page = ask("status", "GET / HTTP/1.0\r\n\r\n");
+    assert!(page.starts_with("HTTP/1.0 200 OK\r\n") && page.contains("of status, for 127.0.0.1\n"), "{page}");
+    let mut first = superd.connect("slow");
+    assert_eq!(first.read_line(), "please wait ten seconds");
+    assert!(ask("slow", "").starts_with("somebody else"));
+    assert!(first.read_text().ends_with("done\n"));
     superd.until_idle();
 }

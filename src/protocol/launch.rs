@@ -24,6 +24,9 @@ pub const MAX_PACKET: usize = 4096;
 /// The generation of the plans that every launcher is given first: those of superd's own roles.
 pub const ROLES: u64 = 0;
 
+/// Configurations whose plans are kept: the one in force, and the one before it.
+pub const KEPT_PLANS: usize = 2;
+
 /// How to make one kind of child. A memfd of plans comes with [`Request::Plans`], see [`super::plans`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Plan {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 
 use crate::protocol::launch::{
-    BATCH, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, Step, encode_reports,
+    BATCH, KEPT_PLANS, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, Step, encode_reports,
 };
 use crate::roles::stage::Assignment;
 use crate::sys::channel::{Channel, Received};
@@ -77,7 +77,7 @@ impl Launcher {
     /// Waits for something, and does it. `false`: the supervisor is gone.
     fn turn(&mut self) -> io::Result<bool> {
         let mut set = PollSet::default();
-        let channel = set.push(self.channel.as_fd(), true, false);
+        let channel = set.push(self.channel.as_fd(), true, !self.reports.is_empty());
         let first = channel + 1;
         for (_, status) in &self.pending {
             set.push(status.as_fd(), true, false);
@@ -98,7 +98,7 @@ impl Launcher {
             !over
         });
         let go_on = !set.ready(channel).read || self.take_request()?;
-        self.send_reports()?;
+        self.send_reports();
         Ok(go_on)
     }
 
@@ -124,7 +124,7 @@ impl Launcher {
             Some((_, block)) => *block = fd,
             None => self.plans.push((generation, fd)),
         }
-        let newest = self.plans.len().saturating_sub(2);
+        let newest = self.plans.len().saturating_sub(KEPT_PLANS);
         let mut index = 0;
         self.plans.retain(|(generation, _)| {
             index += 1;
@@ -182,23 +182,57 @@ impl Launcher {
         Ok(reading)
     }
 
-    fn send_reports(&mut self) -> io::Result<()> {
+    /// Sends what there is to tell. What a full channel does not take goes with what comes later.
+    fn send_reports(&mut self) {
+        let mut sent = 0;
         for reports in self.reports.chunks(BATCH) {
             let mut packet = Vec::new();
             encode_reports(reports, &mut packet);
-            // At most two reports a slot are under way, so that the channel never fills; a supervisor that is
-            // gone ends the next turn.
             match self.channel.send(&packet, &[]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // A supervisor that is gone ends the next turn.
+                _ => sent += reports.len(),
             }
         }
-        self.reports.clear();
-        Ok(())
+        self.reports.drain(..sent);
     }
 }
 
 fn fail(slot: &Slot, step: Step, error: &io::Error) {
     slot.step.store(step as u32, Ordering::Relaxed);
     slot.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::launch::decode_reports;
+
+    #[test]
+    fn reports_wait_for_a_supervisor_that_does_not_read() {
+        let (channel, supervisor) = Channel::pair().unwrap();
+        let mut launcher = Launcher {
+            channel,
+            binary: fd::open_null().unwrap(),
+            slots: SlotTable::create(SLOTS).unwrap(),
+            spawner: Spawner::new().unwrap(),
+            plans: Vec::new(),
+            pending: Vec::new(),
+            reports: Vec::new(),
+        };
+        let told: Vec<Report> =
+            (0..u16::try_from(SLOTS).unwrap()).flat_map(|n| [Report::Started(n), Report::Free(n)]).collect();
+        for report in told.iter().cycle().take(4 * told.len()) {
+            launcher.reports.push(*report);
+            launcher.send_reports();
+        }
+        assert!(!launcher.reports.is_empty(), "the channel was never full");
+        let mut heard = Vec::new();
+        let mut packet = [0; MAX_PACKET];
+        while let Received::Packet { len, .. } = supervisor.receive(&mut packet).unwrap() {
+            heard.extend(decode_reports(&packet[..len]).unwrap());
+            launcher.send_reports();
+        }
+        assert!(heard.iter().eq(told.iter().cycle().take(4 * told.len())), "{}", heard.len());
+    }
 }

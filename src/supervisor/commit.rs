@@ -27,10 +27,12 @@ impl Supervisor {
             self.control = Some(first.control);
         }
         self.commit_log(log);
-        if let Some(plans) = role_plans {
-            self.launches.use_role_plans(plans);
+        let roles_passed = role_plans.map_or(Ok(()), |plans| self.launches.use_role_plans(plans));
+        let passed = self.launches.use_plans(self.generation, plans);
+        if roles_passed.and(passed).is_err() {
+            // It is full, broken or gone; the next launcher gets them.
+            self.give_up_launcher();
         }
-        self.launches.use_plans(self.generation, plans);
         let keys: Vec<ServiceKey> =
             services.into_iter().map(|service| self.commit_service(service)).collect();
         for socket in sockets {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::protocol::launch::{ROLES, Request, SLOTS, Step};
+use crate::protocol::launch::{KEPT_PLANS, ROLES, Request, SLOTS, Step};
 use crate::roles::launcher;
 use crate::service::backoff::Backoff;
 use crate::sys::channel::Channel;
@@ -82,9 +82,10 @@ pub(super) struct Launches {
     queue: VecDeque<Job>,
     in_flight: Vec<Option<InFlight>>,
     free: Vec<u16>,
-    /// Plans of superd's roles, and of the configuration in force: kept for the next launcher.
+    /// Plans of superd's roles, of the configuration in force and of the one before, whose last clients may still
+    /// wait in the queue: kept for the next launcher.
     role_plans: OwnedFd,
-    service_plans: Option<(u64, OwnedFd)>,
+    service_plans: VecDeque<(u64, OwnedFd)>,
     /// The launcher's channel was full.
     blocked: bool,
     /// No process can be made just now; what waits, waits on.
@@ -103,7 +104,7 @@ impl Launches {
             in_flight: (0..SLOTS).map(|_| None).collect(),
             free: (0..u16::try_from(SLOTS).unwrap_or(u16::MAX)).rev().collect(),
             role_plans: role_plans(None)?,
-            service_plans: None,
+            service_plans: VecDeque::new(),
             blocked: false,
             held: false,
         })
@@ -151,6 +152,8 @@ impl Launches {
     }
 
     fn start_launcher(&mut self) -> io::Result<i32> {
+        // Children of the launcher before this one may still write to its slots.
+        self.slots = SlotTable::create(SLOTS)?;
         let (own, theirs) = Channel::pair()?;
         let argv = launcher::arguments(theirs.as_fd(), self.binary.as_fd(), self.slots.as_fd())?;
         let keep = [theirs.as_fd(), self.binary.as_fd(), self.slots.as_fd()];
@@ -158,37 +161,45 @@ impl Launches {
         let pid = self.spawner.spawn(&image, Parentage::Own)?;
         self.blocked = false;
         send_plans(&own, ROLES, &self.role_plans)?;
-        if let Some((generation, plans)) = &self.service_plans {
+        for (generation, plans) in &self.service_plans {
             send_plans(&own, *generation, plans)?;
         }
         self.channel = Some(own);
         Ok(pid)
     }
 
-    /// The plans of a new configuration are used from now on, also for what waits in the queue.
-    pub(super) fn use_plans(&mut self, generation: u64, block: OwnedFd) {
-        self.pass_on(generation, &block);
-        self.service_plans = Some((generation, block));
+    /// The plans of a new configuration, used from now on by the services that it has.
+    pub(super) fn use_plans(&mut self, generation: u64, block: OwnedFd) -> io::Result<()> {
+        let passed = self.pass_on(generation, &block);
+        self.service_plans.push_back((generation, block));
+        if self.service_plans.len() > KEPT_PLANS {
+            self.service_plans.pop_front();
+        }
+        passed
     }
 
     /// Roles are made by these plans from now on.
-    pub(super) fn use_role_plans(&mut self, block: OwnedFd) {
-        self.pass_on(ROLES, &block);
+    pub(super) fn use_role_plans(&mut self, block: OwnedFd) -> io::Result<()> {
+        let passed = self.pass_on(ROLES, &block);
         self.role_plans = block;
+        passed
     }
 
-    fn pass_on(&mut self, generation: u64, block: &OwnedFd) {
-        let Some(channel) = &self.channel else { return };
-        if send_plans(channel, generation, block).is_err() {
-            // Broken, or full of what nobody reads: that launcher ends, the next poll finds its channel closed,
-            // and the one after it gets the plans.
-            channel.shut_down();
-        }
+    /// An error: this launcher does not get it. The next one will.
+    fn pass_on(&self, generation: u64, block: &OwnedFd) -> io::Result<()> {
+        self.channel.as_ref().map_or(Ok(()), |channel| send_plans(channel, generation, block))
     }
 
-    /// The slot whose child this is, if the launcher has not told of it yet.
+    /// Does the launcher have the plans of this generation?
+    fn knows(&self, generation: u64) -> bool {
+        self.service_plans.iter().any(|(known, _)| *known == generation)
+    }
+
+    /// The slot whose child this is, if the launcher has not told of it yet. Of those that it has told of, the
+    /// child may be gone, and its pid another one's.
     pub(super) fn slot_of(&self, pid: i32) -> Option<u16> {
-        let used = |index: usize| self.in_flight.get(index).is_some_and(Option::is_some);
+        let used =
+            |index: usize| self.in_flight.get(index).is_some_and(|f| f.as_ref().is_some_and(|f| !f.started));
         let index = self
             .slots
             .iter()

@@ -95,7 +95,7 @@ impl Supervisor {
             match self.sessions.disown(ended.pid) {
                 Some(ProcessOwner::Session(key)) => self.session_process_ended(key, ended),
                 Some(ProcessOwner::Role(kind)) => self.role_ended(kind, ended),
-                Some(ProcessOwner::Launcher) => self.lose_launcher(),
+                Some(ProcessOwner::Launcher) => self.launcher_ended(),
                 None => self.stranger_ended(),
             }
         }

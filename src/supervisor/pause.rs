@@ -65,7 +65,7 @@ impl Supervisor {
 
     /// Says that a service is paused by its limit, once, and that it is resumed, when it has been for a while.
     pub(super) fn say_paused_or_resumed(&mut self, key: ServiceKey) {
-        let full = self.full(key);
+        let full = self.queued_by(key);
         let Some(service) = self.services.get_mut(key) else { return };
         match (full, service.said_paused) {
             (Some(reason), None) => {

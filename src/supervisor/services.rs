@@ -25,8 +25,8 @@ pub(super) struct Service {
     pub(super) place: Place,
     /// Of the settings; tells whether a reload changes it.
     pub(super) digest: u64,
-    /// How it is launched. Once it is gone this stays, and with it its generation: the launcher knows the newest
-    /// two, and refuses what is older.
+    /// How it is launched. Once it is gone this stays, and with it its generation, whose plans are kept for one
+    /// more.
     pub(super) plan: PlanId,
     /// It is in no configuration any more, and lives for its sessions.
     pub(super) is_gone: bool,

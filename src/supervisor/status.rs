@@ -101,7 +101,7 @@ impl Supervisor {
             let retry = exhaustion.until.saturating_duration_since(self.now);
             return ("paused", Some(process::errno_name(exhaustion.errno)), Some(retry));
         }
-        match self.full(key) {
+        match self.queued_by(key) {
             Some(reason) => ("paused", Some(reason.word().to_owned()), None),
             None => ("online", None, None),
         }

@@ -2,15 +2,11 @@
 //!
 //! Nothing here ever waits: a full or an empty channel is an outcome, and the owner polls.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 
 /// The most descriptors that one packet carries.
 pub const MAX_FDS: usize = 32;
@@ -59,27 +55,28 @@ impl Channel {
 
     /// Takes one packet into `buffer`; what does not fit is cut off by the kernel.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut control = cmsg_space!([RawFd; MAX_FDS]);
-        let mut slices = [IoSliceMut::new(buffer)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = loop {
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut control), flags) {
-                Ok(message) => break message,
+        let mut control = Control([0; CONTROL_SIZE]);
+        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: a msghdr of zeroes is valid, and empty.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = CONTROL_SIZE as _;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        let len = loop {
+            // SAFETY: the header points to one vector over `buffer` and to the control buffer, with their lengths.
+            let result = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut header, flags) };
+            match Errno::result(result) {
+                Ok(len) => break usize::try_from(len).unwrap_or(0),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(Received::Empty),
                 Err(Errno::ECONNRESET) => return Ok(Received::Closed),
                 Err(error) => return Err(error.into()),
             }
         };
-        let mut fds = Vec::new();
-        for part in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raw) = part {
-                // SAFETY: the kernel has just installed these descriptors for this call alone; nobody else
-                // owns them.
-                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        let len = message.bytes;
+        // SAFETY: recvmsg has just filled in the header, and nobody else has looked at it.
+        let fds = unsafe { take_descriptors(&header) };
         Ok(if len == 0 { Received::Closed } else { Received::Packet { len, fds } })
     }
 
@@ -94,16 +91,46 @@ impl Channel {
         Ok(nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Write)?)
     }
 
-    /// The end of the channel in both directions, found out by whoever polls either end.
-    pub fn shut_down(&self) {
-        // Only a channel that is closed already refuses.
-        let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Both);
-    }
-
     /// The descriptor itself, for whoever wraps it in his own way.
     pub fn into_fd(self) -> OwnedFd {
         self.0
     }
+}
+
+/// Room for the control message of [`MAX_FDS`] descriptors.
+#[allow(clippy::cast_possible_truncation)] // 128
+const CONTROL_SIZE: usize = {
+    // SAFETY: CMSG_SPACE computes a length.
+    unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) as usize }
+};
+
+/// Aligned as control messages are.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_SIZE]);
+
+/// The descriptors that came with a message. Where there was no room for all (`MSG_CTRUNC`) those that were
+/// installed are there: nix's own iterator would leak them.
+///
+/// # Safety
+/// `header` is as recvmsg left it, its control buffer is alive, and no descriptor in it was taken before.
+unsafe fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the caller's promise; CMSG_NXTHDR stays inside of msg_controllen, which the kernel has set, and each
+    // message is as long as its own length says.
+    unsafe {
+        let mut part = libc::CMSG_FIRSTHDR(header);
+        while let Some(message) = part.as_ref() {
+            if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let bytes = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                let first = libc::CMSG_DATA(part);
+                let place = |index| first.add(index * size_of::<RawFd>()).cast::<[u8; size_of::<RawFd>()]>();
+                let numbers = (0..bytes / size_of::<RawFd>()).map(|i| RawFd::from_ne_bytes(place(i).read()));
+                fds.extend(numbers.map(|number| OwnedFd::from_raw_fd(number)));
+            }
+            part = libc::CMSG_NXTHDR(header, part);
+        }
+    }
+    fds
 }
 
 impl From<OwnedFd> for Channel {

@@ -32,13 +32,16 @@ impl Supervisor {
                     packet.get(..len).ok_or(Malformed).and_then(decode_reports)
                 }
                 Ok(Received::Empty) => return,
-                Ok(Received::Closed) | Err(_) => return self.lose_launcher(),
+                Ok(Received::Closed) | Err(_) => return self.give_up_launcher(),
             };
-            let Ok(reports) = reports else { return self.lose_launcher() };
+            let Ok(reports) = reports else { return self.give_up_launcher() };
             for report in reports {
                 match report {
                     Report::Started(slot) => self.on_started(slot),
-                    Report::Free(slot) => self.on_free(slot),
+                    Report::Free(slot) => {
+                        self.launches.backoff = Launches::fresh_backoff();
+                        self.on_free(slot);
+                    }
                 }
             }
         }
@@ -68,7 +71,6 @@ impl Supervisor {
         self.on_started(slot);
         let (step, errno) = self.launches.outcome_in(slot);
         let Some(flight) = self.launches.release(slot) else { return };
-        self.launches.backoff = Launches::fresh_backoff();
         let late = flight.lateness != Lateness::InTime;
         let errno = if late && errno == 0 { libc::ETIMEDOUT } else { errno };
         match flight.job {
@@ -91,11 +93,21 @@ impl Supervisor {
         }
     }
 
-    /// The launcher is gone. What it has made lives on; the rest is asked for again.
-    pub(in crate::supervisor) fn lose_launcher(&mut self) {
+    /// Nothing more is asked of this launcher: it is gone, makes no sense, or does not answer. Before it has ended
+    /// nobody knows what it has made, and nothing may be asked for twice.
+    pub(in crate::supervisor) fn give_up_launcher(&mut self) {
         if self.launches.channel.take().is_none() {
             return;
         }
+        for pid in self.sessions.processes_of(ProcessOwner::Launcher) {
+            process::signal_child(pid, Signal::SIGKILL);
+        }
+        self.launcher_is_lost();
+    }
+
+    /// The launcher has ended. What it has made lives on; the rest is asked for again.
+    pub(in crate::supervisor) fn launcher_ended(&mut self) {
+        self.give_up_launcher();
         let slots: Vec<u16> = (0..SLOTS).filter_map(|slot| u16::try_from(slot).ok()).collect();
         for slot in slots.into_iter().rev() {
             if self.launches.pid_in(slot) != 0 {
@@ -109,11 +121,11 @@ impl Supervisor {
                 self.launches.queue.push_front(flight.job);
             }
         }
-        self.launcher_is_lost();
         self.start_launcher_later();
     }
 
-    /// Kills launches that have had their time, and names those that can't be killed.
+    /// Kills launches that have had their time, and names those that can't be killed. Where no child was made, it
+    /// is the launcher that does not answer.
     pub(in crate::supervisor) fn kill_late_launches(&mut self) {
         let late = |flight: &InFlight| flight.deadline().is_some_and(|deadline| deadline <= self.now);
         let slots = self.launches.in_flight.iter().zip(0_u16..);
@@ -122,10 +134,14 @@ impl Supervisor {
         for slot in slots {
             let pid = self.launches.pid_in(slot);
             let (step, _) = self.launches.outcome_in(slot);
+            let is_owned = self.sessions.owner(pid).is_some();
             let Some(flight) = self.launches.in_flight_mut(slot) else { continue };
             if flight.lateness == Lateness::InTime {
                 flight.lateness = Lateness::Killed;
-                if pid != 0 {
+                if pid == 0 {
+                    self.give_up_launcher();
+                } else if is_owned || !flight.started {
+                    // Else it was reaped, and its pid may be anybody's.
                     process::signal_child(pid, Signal::SIGKILL);
                 }
                 continue;

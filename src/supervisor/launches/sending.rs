@@ -94,10 +94,13 @@ impl Supervisor {
                 self.launches.free.push(launch.slot);
                 self.launches.queue.push_front(job);
             }
-            if error.kind() == io::ErrorKind::WouldBlock {
-                self.launches.blocked = true;
-            } else {
-                self.lose_launcher();
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => self.launches.blocked = true,
+                // unix(7): too many descriptors are under way in channels, or there is no memory for them.
+                Some(errno @ (libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM)) => {
+                    self.resources_are_out(errno);
+                }
+                _ => self.give_up_launcher(),
             }
             return false;
         }
@@ -140,14 +143,17 @@ impl Supervisor {
             }),
             Job::Session(key) => {
                 let session = self.sessions.table.get(*key)?;
-                let PlanId { generation, index: plan } = self.services.get(session.service)?.plan;
+                let PlanId { generation, index } = self.services.get(session.service)?.plan;
+                if !self.launches.knows(generation) {
+                    return None;
+                }
                 let (id, client, local) = (session.id, Some(session.client), session.local);
-                Some(Launch { slot, generation, plan, fds, session: id, client, local })
+                Some(Launch { slot, generation, plan: index, fds, session: id, client, local })
             }
         }
     }
 
-    /// A job that can't be launched any more: its service is gone.
+    /// A job that can't be launched any more: its service is gone, and so is the plan that it had.
     fn forget_job(&mut self, job: &Job) {
         if let &Job::Session(key) = job {
             self.abandon_session(key, Reason::Shutdown);
