@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::address::SourcePrefix;
-use crate::model::endpoint::{Endpoint, InterfaceName};
+use crate::model::endpoint::{Endpoint, InterfaceName, Transport, UnixName};
 use crate::model::identity::{Account, Identity};
 
 use super::conflict;
 use super::diagnostic::{Diagnostic, Report, Spot};
-use super::draft::{Draft, Said, ServiceDraft, Values};
-use super::listen::Port;
+use super::draft::{Draft, ServiceDraft, Values};
+use super::listen::{InetListen, Listen, Port, UnixListen};
 use super::program;
 use super::settings::{
     Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
@@ -72,8 +72,8 @@ pub trait System {
     fn group(&self, name: &str) -> Lookup<u32>;
     /// The supplementary groups of a user whose primary group is `gid`.
     fn groups_of(&self, user: &str, gid: u32) -> Result<Vec<u32>, String>;
-    /// A tcp port of /etc/services.
-    fn port(&self, name: &str) -> Lookup<u16>;
+    /// A port of /etc/services.
+    fn port(&self, transport: Transport, name: &str) -> Lookup<u16>;
     /// Is there a time zone of this name?
     fn has_zone(&self, name: &str) -> bool;
     /// What `path` leads to inside of `root`.
@@ -92,7 +92,7 @@ pub fn resolve(
     let log = log(&draft.log, system, report);
     let services: Vec<Option<Service>> =
         draft.services.iter().map(|service| resolve_service(service, system, situation, report)).collect();
-    conflict::find(draft, &|name| system.port(name).ok().flatten(), report);
+    conflict::find(draft, &|transport, name| system.port(transport, name).ok().flatten(), report);
     if report.has_errors() {
         return None;
     }
@@ -176,7 +176,12 @@ fn resolve_service(
     report: &mut Report,
 ) -> Option<Service> {
     let values = &draft.values;
-    let endpoints: Vec<_> = values.listens().iter().map(|said| endpoints(said, system, report)).collect();
+    let endpoints: Vec<_> = values
+        .listens()
+        .iter()
+        .map(|said| endpoints(&said.value, &said.spot, system, situation, report))
+        .collect();
+    let wait = values.flag(("", "wait")).unwrap_or(false);
     let person = who::of_service(values, system, situation, report);
     let identity: Option<&Identity> = person.as_ref().and_then(|(identity, _)| identity.as_ref());
     program::check(values, identity, system, situation, report);
@@ -188,8 +193,8 @@ fn resolve_service(
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
         socket: socket(values),
         program: program::build(values, identity, account, situation)?,
-        wait: values.flag(("", "wait")).unwrap_or(false),
-        limits: limits(values)?,
+        wait,
+        limits: limits(values, wait)?,
         timeouts: Timeouts {
             session: values.time(("timeout", "session")),
             kill_after: values.time(("timeout", "kill_after")).unwrap_or(Duration::from_secs(5)),
@@ -211,35 +216,64 @@ fn resolve_service(
 }
 
 fn endpoints(
-    said: &Said<super::listen::Listen>,
+    listen: &Listen,
+    spot: &Spot,
     system: &dyn System,
+    situation: &Situation,
     report: &mut Report,
 ) -> Option<Vec<Endpoint>> {
-    let port = match &said.value.port {
-        Port::Number(number) => Some(*number),
-        Port::Name(name) => port(name, &said.spot, system, report),
-    };
-    port.map(|port| said.value.endpoints(port).collect())
+    match listen {
+        Listen::Inet(inet) => port(inet, spot, system, report).map(|port| inet.endpoints(port).collect()),
+        Listen::Unix(unix) => unix_endpoint(unix, spot, system, situation, report).map(|one| vec![one]),
+        Listen::Passed(name) => Some(vec![Endpoint::Passed(name.clone())]),
+    }
 }
 
-fn port(name: &str, spot: &Spot, system: &dyn System, report: &mut Report) -> Option<u16> {
-    let message = match system.port(name) {
+fn port(inet: &InetListen, spot: &Spot, system: &dyn System, report: &mut Report) -> Option<u16> {
+    let name = match &inet.port {
+        Port::Number(number) => return Some(*number),
+        Port::Name(name) => name,
+    };
+    let protocol = match inet.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    let message = match system.port(inet.transport, name) {
         Ok(Some(port)) => return Some(port),
-        Ok(None) => format!("there is no tcp port `{name}` in /etc/services"),
+        Ok(None) => format!("there is no {protocol} port `{name}` in /etc/services"),
         Err(why) => format!("the port `{name}` can't be looked up: {why}"),
     };
-    report.add(
-        Diagnostic::error("unknown-port", spot, message).hint("a number needs no /etc/services: `tcp:79`"),
-    );
+    let hint = format!("a number needs no /etc/services: `{protocol}:79`");
+    report.add(Diagnostic::error("unknown-port", spot, message).hint(hint));
     None
 }
 
-fn limits(values: &Values) -> Option<Limits> {
+/// Without root the owner is not taken, as no user is: whoever runs superd owns the path.
+fn unix_endpoint(
+    unix: &UnixListen,
+    spot: &Spot,
+    system: &dyn System,
+    situation: &Situation,
+    report: &mut Report,
+) -> Option<Endpoint> {
+    if let UnixName::Path(path) = &unix.name {
+        program::socket_path(path, spot, system, report);
+    }
+    let owner = unix.owner.as_ref().map(|said| who::user_id(&said.value, &said.spot, system, report));
+    let group = unix.group.as_ref().map(|said| who::group_id(&said.value, &said.spot, system, report));
+    let (owner, group) =
+        (owner.map_or(Some(None), |id| id.map(Some))?, group.map_or(Some(None), |id| id.map(Some))?);
+    let taken = |id: Option<u32>| id.filter(|_| situation.root);
+    Some(Endpoint::Unix(unix.endpoint(taken(owner), taken(group))))
+}
+
+fn limits(values: &Values, wait: bool) -> Option<Limits> {
     let prefix = values.inline(("limits", "source_prefix"));
     let default = SourcePrefix::default();
     let lifted = values.is_cleared(("limits", "connections"));
+    let default_connections = if wait { Some(1) } else { (!lifted).then_some(256) };
     Some(Limits {
-        connections: values.number(("limits", "connections")).or((!lifted).then_some(256)),
+        connections: values.number(("limits", "connections")).or(default_connections),
         per_source: values.number(("limits", "per_source")),
         on_limit: word(values, ("limits", "on_limit"), OnLimit::Queue)?,
         source_prefix: SourcePrefix {
