@@ -4,6 +4,7 @@
 //! a shutdown) is done to superd's, too: it is set right when it comes back. A server that ends and leaves what
 //! it was started for is started again after a rest, each time a longer one.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 use crate::config::settings::Level;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
+use crate::sys::kind::SocketKind;
+use crate::sys::waiting::{Waiting, waiting};
 
 use super::Supervisor;
 use super::lent::{Lent, Restored};
@@ -25,7 +28,8 @@ const SHORT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Keepsake {
     lent: Lent,
-    waiting: crate::sys::socket::Waiting,
+    kind: SocketKind,
+    waiting: Waiting,
 }
 
 impl Supervisor {
@@ -35,7 +39,7 @@ impl Supervisor {
         let service = listener.service;
         let Some(settings) = self.services.get(service).map(|service| Rc::clone(&service.settings)) else { return };
         let Ok(copy) = listener.fd.try_clone() else { return self.resources_are_out(libc::EMFILE) };
-        let keepsake = Keepsake::of(listener);
+        let Ok(keepsake) = Keepsake::of(listener) else { return self.reopen_broken(key, libc::ENOTSOCK) };
         self.admission.admit_server(service);
         let mut session = self.new_session(service, settings, copy);
         session.lent = Some(key);
@@ -60,8 +64,8 @@ impl Supervisor {
         listener.lent = None;
         let Some(keepsake) = listener.keepsake.take() else { return };
         let service = listener.service;
-        if self.restore(key, &keepsake) == Restored::Gone {
-            return self.reopen_broken(key, 0);
+        if let Restored::Gone(_) = self.restore(key, &keepsake) {
+            return self.reopen_broken(key, libc::EINVAL);
         }
         let unserved = self.listeners.get(key).is_some_and(|listener| keepsake.is_untouched(listener));
         if unserved && self.now < since + SHORT {
@@ -128,14 +132,18 @@ pub(super) fn fresh_rests() -> Backoff {
 }
 
 impl Keepsake {
-    fn of(listener: &Listener) -> Self {
+    fn of(listener: &Listener) -> io::Result<Self> {
         let fd = listener.fd.as_fd();
-        Self { lent: Lent::remember(fd), waiting: crate::sys::socket::waiting(fd, listener.endpoint.is_datagram()) }
+        let kind = SocketKind::of(fd)?;
+        Ok(Self { lent: Lent::remember(fd)?, kind, waiting: waiting(fd, kind) })
     }
 
     /// Is what woke the server still there, as it was?
     fn is_untouched(&self, listener: &Listener) -> bool {
-        let now = crate::sys::socket::waiting(listener.fd.as_fd(), listener.endpoint.is_datagram());
-        self.waiting.is_left_in(&now)
+        match (self.waiting, waiting(listener.fd.as_fd(), self.kind)) {
+            (Waiting::Datagram(before), Waiting::Datagram(now)) => before == now,
+            (Waiting::Clients(before), Waiting::Clients(now)) => before <= now,
+            _ => false,
+        }
     }
 }
