@@ -25,6 +25,7 @@ use crate::sys::rtnetlink::InterfaceNews;
 
 pub mod bind;
 pub mod control;
+pub mod lent;
 pub mod log;
 pub mod options;
 

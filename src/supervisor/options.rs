@@ -14,7 +14,10 @@ use crate::config::settings::SocketOptions;
 use crate::sys::kind::SocketKind;
 use crate::sys::sockopt;
 
+mod remembered;
 mod table;
+
+pub use remembered::Remembered;
 
 use table::{TABLE, Undo, saturated};
 

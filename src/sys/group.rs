@@ -104,3 +104,9 @@ pub fn sent_on(fd: BorrowedFd<'_>, v6: bool) -> Option<u32> {
 pub fn bound_interface(fd: BorrowedFd<'_>) -> io::Result<u32> {
     int(fd, Knob { level: libc::SOL_SOCKET, name: libc::SO_BINDTOIFINDEX }).map(i32::cast_unsigned)
 }
+
+/// Binds a socket to the interface of this number; 0 to none.
+pub fn bind_to_interface(fd: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    let index = i32::try_from(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    set_int(fd, Knob { level: libc::SOL_SOCKET, name: libc::SO_BINDTOIFINDEX }, index)
+}

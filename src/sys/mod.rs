@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod daemonize;
 pub mod datagram;
+pub mod diag;
 pub mod fd;
 pub mod group;
 pub mod kind;
@@ -18,6 +19,8 @@ pub mod poll;
 pub mod process;
 pub mod rtnetlink;
 pub mod signal;
+pub mod signalled;
 pub mod socket;
 pub mod sockopt;
 pub mod spawn;
+pub mod waiting;

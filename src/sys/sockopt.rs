@@ -94,6 +94,35 @@ pub fn accept_queue(fd: BorrowedFd<'_>) -> io::Result<[u32; 2]> {
     Ok([info.tcpi_unacked, info.tcpi_sacked])
 }
 
+/// Is a packet filter attached? `SO_GET_FILTER` with no room tells its length; `EACCES`: one of eBPF, which has none.
+pub fn has_filter(fd: BorrowedFd<'_>) -> bool {
+    let mut length: socklen_t = 0;
+    // SAFETY: with a length of 0 the kernel writes the length alone.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_GET_FILTER,
+            std::ptr::null_mut(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { length != 0 } else { io::Error::last_os_error().raw_os_error() == Some(libc::EACCES) }
+}
+
+/// Takes a packet filter away; `EPERM` if it is locked.
+pub fn detach_filter(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_int(fd, Knob { level: libc::SOL_SOCKET, name: libc::SO_DETACH_FILTER }, 0)
+}
+
+/// Makes a datagram socket hear everybody again: connect(2) to `AF_UNSPEC`.
+pub fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let nobody = libc::sockaddr { sa_family: 0, sa_data: [0; 14] }; // AF_UNSPEC is 0
+    // SAFETY: the pointer is to a live sockaddr, and the length is that of a sockaddr.
+    let result = unsafe { libc::connect(fd.as_raw_fd(), from_ref(&nobody), socklen_of::<libc::sockaddr>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// More than any option that [`bytes`] is for: names of 16 bytes, pairs of words, 40 bytes of IP options.
 const MOST_BYTES: usize = 64;
 

@@ -262,6 +262,31 @@ impl Row {
         }
     }
 
+    /// Makes it again what the options ask for, or what it was.
+    pub(super) fn put_back(
+        &self,
+        fd: BorrowedFd<'_>,
+        kind: SocketKind,
+        options: &SocketOptions,
+        before: Option<&[u8]>,
+    ) -> Result<(), OptionError> {
+        match ((self.asked)(options).or(self.always).filter(|_| self.holds_on(kind)), before) {
+            (Some(value), _) => self.set(fd, kind, value),
+            (None, Some(before)) if !self.holds_on(kind) || matches!(self.undo_on(kind), Undo::Reopen) => {
+                self.set_as_read(fd, kind, before).map_err(|source| OptionError { name: self.name, source })
+            }
+            (None, _) => self.undo(fd, kind),
+        }
+    }
+
+    /// A buffer is read at twice its size.
+    fn set_as_read(&self, fd: BorrowedFd<'_>, kind: SocketKind, before: &[u8]) -> io::Result<()> {
+        match (self.kind, before.try_into().map(i32::from_ne_bytes)) {
+            (Kind::Buffer, Ok(doubled)) => sockopt::set_int(fd, self.knob(kind), doubled / 2),
+            _ => sockopt::set_bytes(fd, self.knob(kind), before),
+        }
+    }
+
     fn kernel_default(&self, kind: SocketKind) -> io::Result<i32> {
         let domain = match kind {
             _ if kind.is_unix() => Domain::UNIX,
