@@ -20,6 +20,7 @@ pub mod listens;
 pub mod load;
 pub mod manual;
 pub mod mistype;
+pub mod option_table;
 pub mod program;
 pub mod reader;
 pub mod resolve;
