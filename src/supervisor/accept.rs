@@ -126,11 +126,11 @@ impl Supervisor {
         let local = self.local_address(listener, &connection);
         let session = self.new_session(key, settings, connection, client, local, source);
         let session = self.sessions.table.insert(session);
-        if !self.make_stderr(session) {
-            return self.abandon_session(session, Reason::Launch);
-        }
         if let Some(service) = self.services.get_mut(key) {
             service.in_flight += 1;
+        }
+        if !self.make_stderr(session) {
+            return self.abandon_session(session, Reason::Launch);
         }
         self.launches.enqueue(Job::Session(session));
     }
