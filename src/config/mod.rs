@@ -9,6 +9,7 @@ pub mod collect;
 pub mod conflict;
 pub mod diagnostic;
 pub mod draft;
+pub mod endpoints;
 pub mod files;
 pub mod fit;
 pub mod interfaces;
