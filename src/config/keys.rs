@@ -1,7 +1,8 @@
 //! What a key is, and finding one in the key table ([`super::key_table`]). The table drives reading, the hints for unknown keys, the "not served yet" errors, the
 //! JSON Schema and the key reference of superd.toml(5): a key exists everywhere or nowhere.
 
-pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, SERVICE, SOCKET, SOFT_HARD, TOP};
+pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, SERVICE, SOFT_HARD, TOP};
+pub use super::option_table::SOCKET;
 
 use crate::model::endpoint::{Endpoint, Transport, UnixKind};
 

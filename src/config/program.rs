@@ -63,16 +63,6 @@ pub fn directory(
     false
 }
 
-/// Looks at where a socket is to be: a folder that is there, with nothing there that is no socket.
-pub fn socket_path(path: &Path, spot: &Spot, system: &dyn System, report: &mut Report) {
-    let slash = Path::new("/");
-    directory(slash, path.parent().unwrap_or(slash), "listen", spot, system, report);
-    if let Ok(Some(PathFacts { kind: PathKind::File | PathKind::Directory, .. })) = system.path(slash, path) {
-        let message = format!("`listen`: {} is there already, and is no socket", path.display());
-        report.add(Diagnostic::error("not-a-socket", spot, message).hint("superd removes sockets alone"));
-    }
-}
-
 fn executable(
     root: &Path,
     path: &Path,

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::address::SourcePrefix;
-use crate::model::endpoint::{Endpoint, InterfaceName, Transport, UnixName};
+use crate::model::endpoint::{InterfaceName, Transport};
 use crate::model::identity::{Account, Identity};
 
 use super::conflict;
-use super::diagnostic::{Diagnostic, Report, Spot};
+use super::diagnostic::{Diagnostic, Report};
 use super::draft::{Draft, ServiceDraft, Values};
-use super::listen::{InetListen, Listen, Port, UnixListen};
+use super::endpoints;
 use super::program;
 use super::settings::{
     Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
@@ -179,7 +179,7 @@ fn resolve_service(
     let endpoints: Vec<_> = values
         .listens()
         .iter()
-        .map(|said| endpoints(&said.value, &said.spot, system, situation, report))
+        .map(|said| endpoints::of_listen(&said.value, &said.spot, system, situation, report))
         .collect();
     let wait = values.flag(("", "wait")).unwrap_or(false);
     let person = who::of_service(values, system, situation, report);
@@ -213,58 +213,6 @@ fn resolve_service(
                 .filter(|_| values.get(("log", "level")).is_some()),
         },
     })
-}
-
-fn endpoints(
-    listen: &Listen,
-    spot: &Spot,
-    system: &dyn System,
-    situation: &Situation,
-    report: &mut Report,
-) -> Option<Vec<Endpoint>> {
-    match listen {
-        Listen::Inet(inet) => port(inet, spot, system, report).map(|port| inet.endpoints(port).collect()),
-        Listen::Unix(unix) => unix_endpoint(unix, spot, system, situation, report).map(|one| vec![one]),
-        Listen::Passed(name) => Some(vec![Endpoint::Passed(name.clone())]),
-    }
-}
-
-fn port(inet: &InetListen, spot: &Spot, system: &dyn System, report: &mut Report) -> Option<u16> {
-    let name = match &inet.port {
-        Port::Number(number) => return Some(*number),
-        Port::Name(name) => name,
-    };
-    let protocol = match inet.transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-    };
-    let message = match system.port(inet.transport, name) {
-        Ok(Some(port)) => return Some(port),
-        Ok(None) => format!("there is no {protocol} port `{name}` in /etc/services"),
-        Err(why) => format!("the port `{name}` can't be looked up: {why}"),
-    };
-    let hint = format!("a number needs no /etc/services: `{protocol}:79`");
-    report.add(Diagnostic::error("unknown-port", spot, message).hint(hint));
-    None
-}
-
-/// Without root the owner is not taken, as no user is: whoever runs superd owns the path.
-fn unix_endpoint(
-    unix: &UnixListen,
-    spot: &Spot,
-    system: &dyn System,
-    situation: &Situation,
-    report: &mut Report,
-) -> Option<Endpoint> {
-    if let UnixName::Path(path) = &unix.name {
-        program::socket_path(path, spot, system, report);
-    }
-    let owner = unix.owner.as_ref().map(|said| who::user_id(&said.value, &said.spot, system, report));
-    let group = unix.group.as_ref().map(|said| who::group_id(&said.value, &said.spot, system, report));
-    let (owner, group) =
-        (owner.map_or(Some(None), |id| id.map(Some))?, group.map_or(Some(None), |id| id.map(Some))?);
-    let taken = |id: Option<u32>| id.filter(|_| situation.root);
-    Some(Endpoint::Unix(unix.endpoint(taken(owner), taken(group))))
 }
 
 fn limits(values: &Values, wait: bool) -> Option<Limits> {
@@ -323,6 +271,7 @@ fn socket(values: &Values) -> SocketOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::diagnostic::Spot;
     use crate::config::draft::Value;
     use crate::config::keys::{self, Key, Kind};
 
