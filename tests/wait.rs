@@ -143,7 +143,10 @@ fn a_unix_service_knows_its_client() {
     let uid = nix::unistd::geteuid().to_string();
     assert_eq!(seen["env"]["PROTO"], "IPC");
     assert_eq!(seen["env"]["IPCREMOTEEUID"], uid);
-    superd.expect_log(&format!("start x session={} client=uid:{uid}", seen["env"]["SUPERD_SESSION"].as_str().unwrap()));
+    superd.expect_log(&format!(
+        "start x session={} client=uid:{uid}",
+        seen["env"]["SUPERD_SESSION"].as_str().unwrap()
+    ));
     drop(superd);
     assert!(!path.exists());
 }

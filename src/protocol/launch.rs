@@ -384,6 +384,7 @@ mod tests {
                 launch("192.0.2.7:51234", Some("192.0.2.1:79")),
                 launch("[2001:db8::1]:1", None),
             ]),
+            Request::Launch(vec![Launch { client: user, ..launch("", None) }, launch("", None)]),
             Request::Launch(batch),
         ] {
             let mut packet = Vec::new();

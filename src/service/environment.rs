@@ -38,7 +38,8 @@ pub fn of_connection(
     client: Option<Client>,
     local: Option<SocketAddr>,
 ) -> Vec<(&'static str, String)> {
-    let mut variables = vec![("SUPERD_SERVICE", service.to_string()), ("SUPERD_SESSION", session.to_string())];
+    let mut variables =
+        vec![("SUPERD_SERVICE", service.to_string()), ("SUPERD_SESSION", session.to_string())];
     match client {
         Some(Client::Inet(client)) => {
             let ip = address_text(client);
@@ -66,11 +67,7 @@ pub fn of_connection(
 /// The variables of a server that is given its listener, by which it finds that as descriptor 3
 /// (`sd_listen_fds(3)`). Its pid is known to itself alone.
 pub fn of_listener(service: &ServiceName, pid: u32) -> [(&'static str, String); 3] {
-    [
-        ("LISTEN_FDS", "1".to_owned()),
-        ("LISTEN_PID", pid.to_string()),
-        ("LISTEN_FDNAMES", service.to_string()),
-    ]
+    [("LISTEN_FDS", "1".to_owned()), ("LISTEN_PID", pid.to_string()), ("LISTEN_FDNAMES", service.to_string())]
 }
 
 fn address_text(address: SocketAddr) -> String {

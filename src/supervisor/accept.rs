@@ -93,7 +93,12 @@ impl Supervisor {
     /// The limit of the whole service that is reached, and lets its clients wait. With `on_limit = "close"` a
     /// full service goes on accepting, in order to refuse.
     pub(super) fn queued_by(&self, key: ServiceKey) -> Option<Reason> {
-        let limits = &self.services.get(key)?.settings.limits;
+        let settings = &self.services.get(key)?.settings;
+        if settings.wait {
+            // One server a listener: that is the loan's to hold.
+            return self.admission.is_full().then_some(Reason::MaxSessions);
+        }
+        let limits = &settings.limits;
         self.admission.full(key, limits).filter(|_| limits.on_limit == OnLimit::Queue)
     }
 
@@ -115,13 +120,7 @@ impl Supervisor {
         }
     }
 
-    fn on_connection(
-        &mut self,
-        listener: ListenerKey,
-        key: ServiceKey,
-        connection: OwnedFd,
-        client: Client,
-    ) {
+    fn on_connection(&mut self, listener: ListenerKey, key: ServiceKey, connection: OwnedFd, client: Client) {
         let Some(service) = self.services.get(key) else { return };
         let settings = Rc::clone(&service.settings);
         let source = Source::of(&client, settings.limits.source_prefix);

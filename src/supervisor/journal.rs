@@ -24,13 +24,7 @@ impl Supervisor {
     }
 
     /// A refusal: the first of its kind has a line at once, the others a summary.
-    pub(super) fn log_refusal(
-        &mut self,
-        key: ServiceKey,
-        client: Client,
-        source: Source,
-        reason: Reason,
-    ) {
+    pub(super) fn log_refusal(&mut self, key: ServiceKey, client: Client, source: Source, reason: Reason) {
         let Some(service) = self.services.get(key) else { return };
         let settings = &service.settings;
         if !settings.log.failure {

@@ -35,9 +35,13 @@ pub(super) struct Keepsake {
 impl Supervisor {
     /// Starts a server for what has come to a listener.
     pub(super) fn lend(&mut self, key: ListenerKey) {
-        let Some(listener) = self.listeners.get(key).filter(|listener| listener.lent.is_none()) else { return };
+        let Some(listener) = self.listeners.get(key).filter(|listener| listener.lent.is_none()) else {
+            return;
+        };
         let service = listener.service;
-        let Some(settings) = self.services.get(service).map(|service| Rc::clone(&service.settings)) else { return };
+        let Some(settings) = self.services.get(service).map(|service| Rc::clone(&service.settings)) else {
+            return;
+        };
         let Ok(copy) = listener.fd.try_clone() else { return self.resources_are_out(libc::EMFILE) };
         let Ok(keepsake) = Keepsake::of(listener) else { return self.reopen_broken(key, libc::ENOTSOCK) };
         self.admission.admit_server(service);
@@ -80,7 +84,8 @@ impl Supervisor {
     fn restore(&mut self, key: ListenerKey, keepsake: &Keepsake) -> Restored {
         let Some(listener) = self.listeners.get(key) else { return Restored::Same };
         let Some(service) = self.services.get(listener.service) else { return Restored::Same };
-        let restored = keepsake.lent.restore(listener.fd.as_fd(), &listener.endpoint, &service.settings.socket);
+        let restored =
+            keepsake.lent.restore(listener.fd.as_fd(), &listener.endpoint, &service.settings.socket);
         if let Restored::Changed(what) = &restored {
             let text = format!(
                 "the server of {} left its listener {} changed; set right: {}",

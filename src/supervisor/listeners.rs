@@ -13,6 +13,7 @@ use crate::model::endpoint::Endpoint;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
 use crate::sys::poll::{EpollSet, PollSet};
+use crate::sys::waiting::note_moments;
 
 use super::bind::{PathIdentity, identify_path, remove_path};
 use super::lending::{Keepsake, fresh_rests};
@@ -68,7 +69,20 @@ impl Listeners {
 
     pub(super) fn insert(&mut self, fd: OwnedFd, service: ServiceKey, endpoint: Endpoint) -> ListenerKey {
         let path = identify_path(&endpoint);
-        self.table.insert(Listener { fd, service, endpoint, retired: false, lent: None, keepsake: None, rests: fresh_rests(), path, watched: false })
+        if endpoint.is_datagram() {
+            note_moments(fd.as_fd());
+        }
+        self.table.insert(Listener {
+            fd,
+            service,
+            endpoint,
+            retired: false,
+            lent: None,
+            keepsake: None,
+            rests: fresh_rests(),
+            path,
+            watched: false,
+        })
     }
 
     pub(super) fn get(&self, key: ListenerKey) -> Option<&Listener> {

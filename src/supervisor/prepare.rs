@@ -18,7 +18,9 @@ use crate::sys::memory::SealedMap;
 use crate::sys::overlap::allow_overlap;
 
 use super::Supervisor;
-use super::bind::{BindError, PathIdentity, identify_path, open_beside, open_listener, open_passed, remove_path};
+use super::bind::{
+    BindError, PathIdentity, identify_path, open_beside, open_listener, open_passed, remove_path,
+};
 use super::control::ControlServer;
 use super::listeners::{ListenerKey, Loan};
 use super::options::{self, Change};
@@ -221,7 +223,8 @@ impl Supervisor {
             return Ok(used);
         }
         let Endpoint::Passed(name) = endpoint else { return Ok(Vec::new()) };
-        let copies = open_passed(name, &self.passed, &service.socket, service.wait).map_err(|e| e.to_string())?;
+        let copies =
+            open_passed(name, &self.passed, &service.socket, service.wait).map_err(|e| e.to_string())?;
         if copies.iter().any(|(_, kind)| kind.is_datagram()) && !service.wait {
             return Err(format!("{endpoint} is a socket of datagrams, which needs `wait = true`"));
         }

@@ -15,8 +15,8 @@ const LOOKED_AT: usize = 64;
 pub enum Waiting {
     /// Nothing.
     Nothing,
-    /// A datagram, first in the queue; the same number is the same sender, length and beginning. A client that
-    /// says the same again can't be told apart.
+    /// A datagram, first in the queue; the same number is the same sender, length, beginning and moment of its
+    /// coming. A unix socket keeps no moments: there a client that says the same again can't be told apart.
     Datagram(u64),
     /// So many clients.
     Clients(u32),
@@ -56,8 +56,26 @@ fn first_datagram(fd: BorrowedFd<'_>) -> Waiting {
     // MSG_TRUNC makes it the datagram's own length. An error that waits is taken, and is nobody's datagram.
     let Ok(length) = usize::try_from(length) else { return Waiting::Nothing };
     let mut hasher = DefaultHasher::new();
-    (address.get(..address_length as usize), length, buffer.get(..length.min(LOOKED_AT))).hash(&mut hasher);
+    let moment = moment_of_last(fd);
+    (address.get(..address_length as usize), length, buffer.get(..length.min(LOOKED_AT)), moment)
+        .hash(&mut hasher);
     Waiting::Datagram(hasher.finish())
+}
+
+/// When the datagram came that was looked at last, as the kernel has stamped it (socket(7), `SIOCGSTAMPNS`): the
+/// one thing by which two datagrams with the same bytes differ. Asking switches the stamps on, so that the first
+/// answer of a socket may be none.
+fn moment_of_last(fd: BorrowedFd<'_>) -> Option<[i64; 2]> {
+    const SIOCGSTAMPNS_NEW: libc::Ioctl = 0x8010_8907; // _IOR(0x89, 7, long long[2])
+    let mut moment = [0_i64; 2];
+    // SAFETY: the kernel writes two 64-bit numbers to the array.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCGSTAMPNS_NEW, moment.as_mut_ptr()) };
+    (answer == 0).then_some(moment)
+}
+
+/// Lets a socket of datagrams note the moments of their coming from now on.
+pub fn note_moments(fd: BorrowedFd<'_>) {
+    let _ = moment_of_last(fd);
 }
 
 #[cfg(test)]
@@ -82,14 +100,21 @@ mod tests {
     fn datagrams_are_told_apart_and_stay() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let [one, other] = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        note_moments(socket.as_fd());
         let look = || something(socket.as_fd(), SocketKind::Udp);
         let at = socket.local_addr().unwrap();
         assert_eq!(waiting(socket.as_fd(), SocketKind::Udp), Waiting::Nothing);
         let mut seen = Vec::new();
         let [long, longer] = [100, 101].map(|length| vec![b'x'; length]);
-        for (from, text) in
-            [(&one, &b"a"[..]), (&one, b"b"), (&other, b"b"), (&one, b""), (&one, &long), (&one, &longer)]
-        {
+        for (from, text) in [
+            (&one, &b"a"[..]),
+            (&one, b"b"),
+            (&one, b"b"),
+            (&other, b"b"),
+            (&one, b""),
+            (&one, &long),
+            (&one, &longer),
+        ] {
             from.send_to(text, at).unwrap();
             let found = look();
             assert_eq!(look(), found, "looking changes nothing");

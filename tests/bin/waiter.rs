@@ -68,11 +68,13 @@ fn spoil(what: &str) {
     use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
     let socket = listener::<UdpSocket>(0);
     match what {
-        "nonblock" => drop(fcntl(&*socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap()),
+        "nonblock" => {
+            fcntl(&*socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        }
         "async" => {
             // SAFETY: F_SETOWN takes a number.
             unsafe { libc::fcntl(0, libc::F_SETOWN, libc::getpid()) };
-            drop(fcntl(&*socket, FcntlArg::F_SETFL(OFlag::O_ASYNC)).unwrap());
+            fcntl(&*socket, FcntlArg::F_SETFL(OFlag::O_ASYNC)).unwrap();
         }
         "option" => setsockopt(&*socket, sockopt::RcvBuf, &4096).unwrap(),
         "shutdown" => drop(shutdown(0, Shutdown::Both)),

@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn an_entry_has_its_fields() {
         let client = "192.0.2.7:5".parse().unwrap();
-        let record = Record::about("finger", Event::Start { session: SESSION, client: Some(client), local: None, pid: 7 });
+        let record = Record::about(
+            "finger",
+            Event::Start { session: SESSION, client: Some(client), local: None, pid: 7 },
+        );
         check(
             &record,
             b"MESSAGE=line\nPRIORITY=6\nSYSLOG_FACILITY=3\nSYSLOG_IDENTIFIER=superd\n\
