@@ -94,3 +94,37 @@ fn a_launcher_without_room_for_a_batch_takes_what_it_can() {
     superd.until_idle();
     assert_eq!(role(&superd, "superd-launcher"), Some(launcher));
 }
+
+#[test]
+fn a_load_that_ends_after_term_binds_nothing() {
+    let hold = "[daemon]\nshutdown_grace = \"20s\"\n".to_owned() + &service("a", "\"until-eof\"");
+    let mut superd = Superd::with(&(hold.clone() + &bulk()));
+    let mut client = superd.connect("a");
+    client.read_pid();
+    let port = harness::world::free_port();
+    let late = service("late", "\"hello\"").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    superd.rewrite(&(hold + &bulk() + &late));
+    between_load_and_commit(&superd, || superd.signal(Signal::SIGTERM));
+    superd.expect_log("ending");
+    client.write(b"x");
+    assert!(Client::try_connect(([127, 0, 0, 1], port).into()).is_err(), "it listens");
+    assert_eq!(superd.status()["generation"], 1);
+    client.finish();
+    assert_eq!(client.read_to_end(), b"bye\n");
+    assert_eq!(superd.wait(), 0);
+}
+
+#[test]
+fn an_end_does_not_wait_for_a_launcher_that_does_not_answer() {
+    let config = "[daemon]\nshutdown_grace = \"100ms\"\n[defaults]\ntimeout = { kill_after = \"100ms\" }\n";
+    let mut superd = Superd::with(&(config.to_owned() + &service("a", "\"sleep\"")));
+    superd.allow_errors("degraded reason=launcher");
+    kill(role(&superd, "superd-launcher").unwrap(), Signal::SIGSTOP).unwrap();
+    let clients: Vec<Client> = (0..20).map(|_| superd.connect("a")).collect();
+    until("launches to be asked for", || (superd.status()["launches"] == 16).then_some(()));
+    superd.signal(Signal::SIGTERM);
+    let start = std::time::Instant::now();
+    assert_eq!(superd.wait(), 0);
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+    drop(clients);
+}

@@ -102,6 +102,7 @@ fn sessions_of_a_removed_service_run_on() {
     assert!(Client::try_connect(address).is_err());
     let gone = superd.service("goes");
     assert_eq!((&gone["sessions"], &gone["state"]), (&json!(1), &json!("draining")));
+    superd.expect_log("draining goes");
     client.finish();
     assert_eq!(client.read_to_end(), b"bye\n");
     superd.expect_log("end goes");
@@ -130,7 +131,12 @@ fn an_error_changes_nothing_and_says_so() {
         assert_eq!(superd.connect("a").read_text(), "hello\n");
     }
     superd.expect_log("reload result=refused");
+    assert_eq!(superd.count_log("nosuchport"), 1, "an error is told once");
     superd.reload_with(&config);
+    superd.reload_with(&format!("{config}enabled = false\n"));
+    superd.expect_log("disabled a");
+    superd.reload_with(&config);
+    superd.expect_log("online a");
 }
 
 #[test]
@@ -162,6 +168,8 @@ fn an_address_may_change_its_service() {
     let port = world::free_port();
     let listen = format!("tcp4:127.0.0.1:{port}");
     let superd = Superd::with(&service("old", &listen, "hello", ""));
+    // The plans of one configuration back are kept.
+    superd.reload().unwrap();
     let fds = superd.fds();
     superd.reload_with(&service("new", &listen, "json", ""));
     assert_eq!(superd.probe("new")["env"]["SUPERD_SERVICE"], "new");

@@ -80,6 +80,7 @@ fn usr1_writes_the_state() {
     superd.signal(Signal::SIGUSR1);
     let path = superd.dir().join("state.json");
     let state: Value = until("state.json", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok());
+    superd.expect_log(&format!("the state is written to {}", path.display()));
     assert_eq!(state["pid"], superd.pid());
     assert_eq!(state["sessions"], 1);
     assert_eq!(state["services"][0]["name"], "x");

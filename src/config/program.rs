@@ -22,8 +22,12 @@ pub fn check(
     report: &mut Report,
 ) {
     let slash = PathBuf::from("/");
-    if let (Some(chroot), Some(spot)) = (values.path(("", "chroot")), values.spot(("", "chroot"))) {
-        directory(&slash, chroot, "chroot", spot, system, report);
+    if let (Some(chroot), Some(spot)) = (values.path(("", "chroot")), values.spot(("", "chroot")))
+        && !directory(&slash, chroot, "chroot", spot, system, report)
+        && situation.root
+    {
+        // Nothing is inside of what is not there.
+        return;
     }
     // Where chroot is not taken, the program is that of the real root.
     let root = values.path(("", "chroot")).filter(|_| situation.root).unwrap_or(&slash);
@@ -36,10 +40,17 @@ pub fn check(
     }
 }
 
-/// Complains if there is no directory.
-pub fn directory(root: &Path, path: &Path, key: &str, spot: &Spot, system: &dyn System, report: &mut Report) {
+/// Is there a directory? Complains if not.
+pub fn directory(
+    root: &Path,
+    path: &Path,
+    key: &str,
+    spot: &Spot,
+    system: &dyn System,
+    report: &mut Report,
+) -> bool {
     let why = match system.path(root, path) {
-        Ok(Some(PathFacts { kind: PathKind::Directory, .. })) => return,
+        Ok(Some(PathFacts { kind: PathKind::Directory, .. })) => return true,
         Ok(Some(_)) => "is not a directory".to_owned(),
         Ok(None) => "does not exist".to_owned(),
         Err(why) => format!("can't be looked at: {why}"),
@@ -49,6 +60,7 @@ pub fn directory(root: &Path, path: &Path, key: &str, spot: &Spot, system: &dyn 
         spot,
         format!("`{key}`: {} {why}{}", path.display(), inside(root)),
     ));
+    false
 }
 
 fn executable(

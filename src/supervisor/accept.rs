@@ -15,6 +15,7 @@ use crate::sys::socket::{self, Accepted};
 use super::Supervisor;
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
+use super::options;
 use super::sessions::{Phase, Session, SessionKey};
 
 /// Connections that one listener may take of a turn, so that a busy port does not starve the rest.
@@ -66,13 +67,10 @@ impl Supervisor {
         }
     }
 
-    /// May another connection of this service be taken now? With `on_limit = "close"` a full service goes on
-    /// accepting, in order to refuse.
+    /// May another connection of this service be taken now?
     pub(super) fn may_accept(&self, key: ServiceKey) -> bool {
         let Some(service) = self.services.get(key) else { return false };
-        self.gate_is_open()
-            && service.in_flight < PER_SERVICE
-            && (self.full(key).is_none() || service.settings.limits.on_limit == OnLimit::Close)
+        self.gate_is_open() && service.in_flight < PER_SERVICE && self.queued_by(key).is_none()
     }
 
     /// What holds for all services: a launcher, room for launches, resources.
@@ -83,10 +81,11 @@ impl Supervisor {
             && !self.is_ending()
     }
 
-    /// The limit of the whole service that is reached.
-    pub(super) fn full(&self, key: ServiceKey) -> Option<Reason> {
-        let service = self.services.get(key)?;
-        self.admission.full(key, &service.settings.limits)
+    /// The limit of the whole service that is reached, and lets its clients wait. With `on_limit = "close"` a
+    /// full service goes on accepting, in order to refuse.
+    pub(super) fn queued_by(&self, key: ServiceKey) -> Option<Reason> {
+        let limits = &self.services.get(key)?.settings.limits;
+        self.admission.full(key, limits).filter(|_| limits.on_limit == OnLimit::Queue)
     }
 
     /// Polls the listeners of a service, or not, and says so when that changes.
@@ -119,17 +118,19 @@ impl Supervisor {
         if let Err(reason) = self.admission.admit(key, &settings.limits, source) {
             return self.refuse(key, connection, client, source, reason);
         }
+        // The kernel refused it on the listener, else.
+        let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
         }
         let local = self.local_address(listener, &connection);
         let session = self.new_session(key, settings, connection, client, local, source);
         let session = self.sessions.table.insert(session);
-        if !self.make_stderr(session) {
-            return self.abandon_session(session, Reason::Launch);
-        }
         if let Some(service) = self.services.get_mut(key) {
             service.in_flight += 1;
+        }
+        if !self.make_stderr(session) {
+            return self.abandon_session(session, Reason::Launch);
         }
         self.launches.enqueue(Job::Session(session));
     }

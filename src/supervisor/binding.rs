@@ -13,6 +13,7 @@ use crate::sys::{process, socket};
 use super::Supervisor;
 use super::bind::open_listener;
 use super::listeners::ListenerKey;
+use super::options;
 use super::services::{Absent, Service};
 use super::timers::Due;
 
@@ -37,6 +38,9 @@ impl Supervisor {
 
     /// Tries once more to bind what is missing.
     pub(super) fn bind_again(&mut self, key: ServiceKey) {
+        if self.is_ending() {
+            return;
+        }
         let Some(service) = self.services.get_mut(key) else { return };
         if let Some(timer) = service.bind_again.take() {
             self.timers.cancel(timer);
@@ -90,6 +94,9 @@ impl Supervisor {
         if !is_degraded {
             service.bind_backoff = Service::fresh_backoff();
         }
+        if !service.settings.enabled {
+            return;
+        }
         let Some(service) = self.services.get(key) else { return };
         let name = Some(service.name().as_str());
         let Some(absent) = service.absent.first() else {
@@ -141,7 +148,10 @@ impl Supervisor {
             self.timers.set(self.now + HANDSHAKE, Due::CloseRetired(key));
         }
         listener.retired = true;
-        listener.service = heir;
+        let before = std::mem::replace(&mut listener.service, heir);
+        if let Some(service) = self.services.get_mut(before) {
+            service.listeners.retain(|other| *other != key);
+        }
         if let Some(service) = self.services.get_mut(heir) {
             service.listeners.push(key);
         }
@@ -156,9 +166,16 @@ impl Supervisor {
         self.drain_and_close(key);
     }
 
-    /// The time of a retired listener is over.
+    /// The time of a retired listener is over, unless its service has no room yet for who waits there.
     pub(super) fn close_retired(&mut self, key: ListenerKey) {
-        if self.listeners.get(key).is_some_and(|listener| listener.retired) {
+        if !self.listeners.get(key).is_some_and(|listener| listener.retired) {
+            return;
+        }
+        self.accept_until_empty(key);
+        let queue = self.listeners.fd(key).and_then(options::queue);
+        if queue.is_some_and(|[waiting, _]| waiting > 0) {
+            self.timers.set(self.now + HANDSHAKE, Due::CloseRetired(key));
+        } else {
             self.drain_and_close(key);
         }
     }

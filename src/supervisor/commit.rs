@@ -108,7 +108,8 @@ impl Supervisor {
             service.place = place;
             service.digest = digest;
             service.plan = plan;
-            service.listeners.clear();
+            // Those that an earlier reload has retired go on until their time is over.
+            service.listeners.retain(|listener| self.listeners.is_retired_of(*listener, key));
             service.absent.clear();
             if let Some(timer) = service.bind_again.take() {
                 self.timers.cancel(timer);
@@ -164,7 +165,12 @@ impl Supervisor {
     fn retire_service(&mut self, name: &ServiceName) {
         let Some(key) = self.services.by_name(name.as_str()) else { return };
         if let Some(service) = self.services.get_mut(key) {
-            service.listeners.clear();
+            // What an earlier reload has retired nobody inherits. The others are closed, or another service's.
+            for listener in std::mem::take(&mut service.listeners) {
+                if self.listeners.is_retired_of(listener, key) {
+                    self.listeners.close(listener);
+                }
+            }
             service.absent.clear();
             for timer in [service.bind_again.take(), service.say_resumed.take()].into_iter().flatten() {
                 self.timers.cancel(timer);

@@ -26,7 +26,12 @@ impl Supervisor {
         session.pid = pid;
         session.connection = None;
         session.stderr = None;
+        let is_ended = session.cause.is_some();
         self.sessions.own(pid, ProcessOwner::Session(key));
+        if is_ended {
+            // superd has ended it meanwhile.
+            process::signal_child(pid, Signal::SIGTERM);
+        }
     }
 
     /// The program runs.
@@ -35,7 +40,7 @@ impl Supervisor {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         session.phase = Phase::Running;
         session.since = self.now;
-        if let Some(life) = session.settings.timeouts.session {
+        if let Some(life) = session.settings.timeouts.session.filter(|_| session.timer.is_none()) {
             session.timer = Some(self.timers.set(self.now + life, Due::SessionTimeout(key)));
         }
         if let Some(service) = self.services.get_mut(session.service) {
@@ -145,7 +150,7 @@ impl Supervisor {
         self.admission.release(session.service, session.source);
         self.touched.push(session.service);
         self.all_touched |= was_full;
-        let gone = self.services.get(session.service).is_some_and(|service| service.gone);
+        let gone = self.services.get(session.service).is_some_and(|service| service.is_gone);
         if gone && self.admission.sessions(session.service) == 0 {
             self.services.remove(session.service);
         }
@@ -168,6 +173,9 @@ impl Supervisor {
         if let Some(timer) = session.timer.take() {
             self.timers.cancel(timer);
         }
+        if session.phase == Phase::Queued {
+            return self.abandon_session(key, Reason::Shutdown);
+        }
         if session.pid != 0 && session.ended.is_none() {
             process::signal_child(session.pid, Signal::SIGTERM);
         }
@@ -181,7 +189,8 @@ impl Supervisor {
         if session.pid != 0 && session.ended.is_none() {
             process::signal_child(session.pid, Signal::SIGKILL);
         } else if session.pid == 0 {
-            self.abandon_session(key, Reason::Shutdown);
+            // It waits for a launcher that does not answer. What that one has not made is not asked for again.
+            self.give_up_launcher();
         }
     }
 

@@ -57,6 +57,11 @@ impl Listeners {
         self.table.get_mut(key)
     }
 
+    /// Does it go away, and is this service its heir?
+    pub(super) fn is_retired_of(&self, key: ListenerKey, service: ServiceKey) -> bool {
+        self.get(key).is_some_and(|listener| listener.retired && listener.service == service)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (ListenerKey, &Listener)> {
         self.table.iter()
     }

@@ -109,6 +109,17 @@ impl Supervisor {
         self.load_next();
     }
 
+    /// superd is ending: nothing that a loader still says is put in force.
+    pub(super) fn forget_loads(&mut self) {
+        let current = self.load.current.take();
+        let mut waiting = self.load.next.take().unwrap_or_default();
+        if let Some(load) = current {
+            self.timers.cancel(load.timer);
+            waiting.extend(load.waiting);
+        }
+        self.reply_to(&waiting, &Reply::Refused(Refusal { errors: vec!["superd is ending".to_owned()] }));
+    }
+
     fn load_next(&mut self) {
         if let Some(waiting) = self.load.next.take() {
             self.start_load(waiting);

@@ -11,7 +11,7 @@ use super::Supervisor;
 impl Supervisor {
     /// All is bound, or the reload is over.
     pub(super) fn notify_ready(&self) {
-        let services = self.services.iter().filter(|(_, service)| !service.gone).count();
+        let services = self.services.iter().filter(|(_, service)| !service.is_gone).count();
         notify(&format!("READY=1\nSTATUS=generation {}, {services} services", self.generation));
     }
 

@@ -8,7 +8,7 @@ use crate::service::backoff::Backoff;
 use crate::sys::process;
 
 use super::Supervisor;
-use super::timers::Due;
+use super::timers::{Due, TimerId};
 
 /// A service that was paused is said to be resumed once it was not for so long: a limit that is reached a
 /// thousand times a second is two lines, not two thousand.
@@ -21,10 +21,17 @@ pub(super) struct Exhaustion {
     pub(super) until: Instant,
 }
 
-/// The waits of one spell of exhaustion, which ends with the first success.
+/// One spell of exhaustion. It is over when nothing was out for a while: where accepting works and launching does
+/// not, or a descriptor comes free now and then, the first success says little.
 #[derive(Debug)]
 pub(super) struct Spell {
     backoff: Backoff,
+    /// Runs from a success on.
+    over: Option<TimerId>,
+}
+
+fn fresh_backoff() -> Backoff {
+    Backoff::delayed(Duration::from_millis(100), Duration::from_secs(1))
 }
 
 impl Supervisor {
@@ -33,9 +40,11 @@ impl Supervisor {
         if self.exhaustion.is_some() {
             return;
         }
+        if let Some(timer) = self.spell.as_mut().and_then(|spell| spell.over.take()) {
+            self.timers.cancel(timer);
+        }
         if self.spell.is_none() {
-            let backoff = Backoff::delayed(Duration::from_millis(100), Duration::from_secs(1));
-            self.spell = Some(Spell { backoff });
+            self.spell = Some(Spell { backoff: fresh_backoff(), over: None });
             self.log_state(None, "paused", Some(&process::errno_name(errno)), Level::Err);
         }
         let wait = self.spell.as_mut().map_or(Duration::from_secs(1), |spell| spell.backoff.wait());
@@ -55,18 +64,29 @@ impl Supervisor {
         self.watch_all();
     }
 
-    /// Something has worked: a spell is over.
+    /// Something has worked: a spell may be over.
     pub(super) fn resources_are_back(&mut self) {
+        let Some(spell) = self.spell.as_mut().filter(|spell| spell.over.is_none()) else { return };
+        spell.backoff = fresh_backoff();
+        spell.over = Some(self.timers.set(self.now + CALM, Due::SpellOver));
+        self.reserve = crate::sys::fd::open_null().ok();
+    }
+
+    /// Nothing was out for a while.
+    pub(super) fn spell_over(&mut self) {
         if self.spell.take().is_some() {
             self.log_state(None, "resumed", None, Level::Notice);
-            self.reserve = crate::sys::fd::open_null().ok();
         }
     }
 
     /// Says that a service is paused by its limit, once, and that it is resumed, when it has been for a while.
     pub(super) fn say_paused_or_resumed(&mut self, key: ServiceKey) {
-        let full = self.full(key);
+        let full = self.queued_by(key);
+        // One that is gone or disabled has no clients to pause for.
         let Some(service) = self.services.get_mut(key) else { return };
+        if service.is_gone || !service.settings.enabled {
+            return;
+        }
         match (full, service.said_paused) {
             (Some(reason), None) => {
                 service.said_paused = Some(reason);

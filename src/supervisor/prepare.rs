@@ -147,7 +147,7 @@ impl Supervisor {
 
     fn compare(&self, services: &[NewService]) -> ServicePlan {
         let running: Vec<(&ServiceName, u64)> =
-            self.services.iter().filter(|(_, s)| !s.gone).map(|(_, s)| (s.name(), s.digest)).collect();
+            self.services.iter().filter(|(_, s)| !s.is_gone).map(|(_, s)| (s.name(), s.digest)).collect();
         let new: Vec<(&ServiceName, u64)> = services.iter().map(|s| (&s.settings.name, s.digest)).collect();
         plan_services(&running, &new)
     }

@@ -25,10 +25,11 @@ pub(super) struct Service {
     pub(super) place: Place,
     /// Of the settings; tells whether a reload changes it.
     pub(super) digest: u64,
-    /// Of the newest configuration that has it.
+    /// How it is launched. Once it is gone this stays, and with it its generation, whose plans are kept for one
+    /// more.
     pub(super) plan: PlanId,
-    /// It is in no configuration any more.
-    pub(super) gone: bool,
+    /// It is in no configuration any more, and lives for its sessions.
+    pub(super) is_gone: bool,
     pub(super) listeners: Vec<ListenerKey>,
     /// Endpoints whose address or interface is not there.
     pub(super) absent: Vec<Absent>,
@@ -47,10 +48,9 @@ pub(super) struct Service {
     pub(super) said_degraded: bool,
 }
 
-/// Which launch plan is a service's.
+/// A launch plan: an index means nothing without its generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlanId {
-    /// The generation of the configuration that it came with. An index means nothing without it.
     pub(super) generation: u64,
     pub(super) index: u32,
 }
@@ -70,7 +70,7 @@ impl Service {
             place,
             digest,
             plan,
-            gone: false,
+            is_gone: false,
             listeners: Vec::new(),
             absent: Vec::new(),
             bind_again: None,
@@ -141,7 +141,7 @@ impl Services {
     /// The service is in no configuration any more; its sessions go on.
     pub(super) fn retire(&mut self, key: ServiceKey) {
         if let Some(service) = self.table.get_mut(key) {
-            service.gone = true;
+            service.is_gone = true;
             let name = service.settings.name.clone();
             if self.by_name.get(&name) == Some(&key) {
                 self.by_name.remove(&name);

@@ -20,6 +20,10 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// How long the last lines of the log may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// After the last KILL: how long processes may take to die. A request to a file system that never answers keeps
+/// one for ever.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+
 /// How far the end has come.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -64,6 +68,7 @@ impl Supervisor {
             return self.terminate_sessions();
         }
         notify_stopping();
+        self.forget_loads();
         for key in self.listeners.keys() {
             self.listeners.close(key);
         }
@@ -81,6 +86,7 @@ impl Supervisor {
     pub(super) fn continue_ending(&mut self) {
         match self.ending.as_ref().map(|ending| ending.stage) {
             Some(Stage::Grace) => self.terminate_sessions(),
+            Some(Stage::Terminated) => self.leave_sessions(),
             Some(Stage::LastLines) if self.is_init => self.end_everybody(),
             Some(Stage::LastLines) => self.set_stage(Stage::Done, None),
             Some(Stage::Everybody) => {
@@ -95,10 +101,22 @@ impl Supervisor {
         if self.ending.as_ref().is_some_and(|ending| ending.stage != Stage::Grace) {
             return;
         }
-        self.set_stage(Stage::Terminated, None);
+        let kill_after = self.sessions.table.iter().map(|(_, session)| session.settings.timeouts.kill_after);
+        self.set_stage(Stage::Terminated, Some(kill_after.max().unwrap_or_default() + LAST_BREATH));
         let keys: Vec<SessionKey> = self.sessions.table.keys();
         for key in keys {
             self.end_session(key, "shutdown");
+        }
+    }
+
+    /// What KILL has not ended is waited for no longer.
+    fn leave_sessions(&mut self) {
+        let sessions = self.sessions.table.len();
+        self.note(Level::Err, &format!("{sessions} sessions can't be ended: superd ends without them"));
+        if self.is_init {
+            self.end_everybody();
+        } else {
+            self.set_stage(Stage::Done, None);
         }
     }
 

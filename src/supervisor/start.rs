@@ -54,6 +54,11 @@ fn start(options: Options, starter: Option<Starter>) -> ExitCode {
     if let Some(errors) = supervisor.start_errors.take() {
         return fail(starter, &errors);
     }
+    if supervisor.generation == 0 {
+        // TERM or QUIT came first.
+        let Some(starter) = starter else { return ExitCode::SUCCESS };
+        return fail(Some(starter), "superd was ended by a signal before it was started");
+    }
     if let Some(starter) = starter {
         // What is said from here on is the log's.
         let _ = daemonize::detach_stderr();
@@ -78,6 +83,8 @@ impl Supervisor {
     fn new(options: Options) -> io::Result<Self> {
         let signals = Signals::install()?;
         process::set_undumpable()?;
+        // What superd and its roles make is nobody else's to write, whoever started it.
+        process::set_umask(0o022);
         let (soft, hard) = process::descriptor_limit()?;
         process::raise_descriptor_limit()?;
         let now = Instant::now();

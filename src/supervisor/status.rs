@@ -81,7 +81,7 @@ impl Supervisor {
         key: ServiceKey,
         service: &Service,
     ) -> (&'static str, Option<String>, Option<Duration>) {
-        if service.gone || self.is_ending() {
+        if service.is_gone || self.is_ending() {
             return ("draining", None, None);
         }
         if !service.settings.enabled {
@@ -103,7 +103,7 @@ impl Supervisor {
             let retry = exhaustion.until.saturating_duration_since(self.now);
             return ("paused", Some(process::errno_name(exhaustion.errno)), Some(retry));
         }
-        match self.full(key) {
+        match self.queued_by(key) {
             Some(reason) => ("paused", Some(reason.word().to_owned()), None),
             None => ("online", None, None),
         }

@@ -24,6 +24,8 @@ pub(super) enum Due {
     LoaderTimeout,
     /// Accepting is tried again after resources were exhausted.
     AcceptAgain,
+    /// Resources have not been out for long enough to say so.
+    SpellOver,
     /// A listener that goes away has been open long enough for handshakes that were under way.
     CloseRetired(usize),
     /// The log file gets another writer.

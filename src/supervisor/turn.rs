@@ -207,6 +207,7 @@ impl Supervisor {
             Due::StartLauncher => self.start_launcher(),
             Due::LoaderTimeout => self.loader_timeout(),
             Due::AcceptAgain => self.accept_again(),
+            Due::SpellOver => self.spell_over(),
             Due::CloseRetired(key) => self.close_retired(key),
             Due::AttachWriter => self.attach_writer(),
             Due::StartHandlers => self.start_handlers_again(),

@@ -91,12 +91,6 @@ impl Channel {
         Ok(nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Write)?)
     }
 
-    /// The end of the channel in both directions, found out by whoever polls either end.
-    pub fn shut_down(&self) {
-        // Only a channel that is closed already refuses.
-        let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), nix::sys::socket::Shutdown::Both);
-    }
-
     /// The descriptor itself, for whoever wraps it in his own way.
     pub fn into_fd(self) -> OwnedFd {
         self.0
@@ -104,9 +98,11 @@ impl Channel {
 }
 
 /// Room for the control message of [`MAX_FDS`] descriptors.
-// SAFETY: CMSG_SPACE computes a length.
 #[allow(clippy::cast_possible_truncation)] // 128
-const CONTROL_SIZE: usize = unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) } as usize;
+const CONTROL_SIZE: usize = {
+    // SAFETY: CMSG_SPACE computes a length.
+    unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) as usize }
+};
 
 /// Aligned as control messages are.
 #[repr(C, align(8))]
@@ -125,9 +121,10 @@ unsafe fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
         let mut part = libc::CMSG_FIRSTHDR(header);
         while let Some(message) = part.as_ref() {
             if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                let bytes = (message.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
-                let first = libc::CMSG_DATA(part).cast::<RawFd>();
-                let numbers = (0..bytes / size_of::<RawFd>()).map(|index| first.add(index).read_unaligned());
+                let bytes = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                let first = libc::CMSG_DATA(part);
+                let place = |index| first.add(index * size_of::<RawFd>()).cast::<[u8; size_of::<RawFd>()]>();
+                let numbers = (0..bytes / size_of::<RawFd>()).map(|i| RawFd::from_ne_bytes(place(i).read()));
                 fds.extend(numbers.map(|number| OwnedFd::from_raw_fd(number)));
             }
             part = libc::CMSG_NXTHDR(header, part);

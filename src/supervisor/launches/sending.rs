@@ -142,7 +142,7 @@ impl Supervisor {
                 local: None,
             }),
             Job::Session(key) => {
-                let session = self.sessions.table.get(*key)?;
+                let session = self.sessions.table.get(*key).filter(|session| session.cause.is_none())?;
                 let PlanId { generation, index } = self.services.get(session.service)?.plan;
                 if !self.launches.knows(generation) {
                     return None;

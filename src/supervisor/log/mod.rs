@@ -183,6 +183,10 @@ impl Log {
         }
         self.sink = Sink::to(&target);
         self.order = target.file().map(target::open_order);
+        if self.order.is_none() {
+            // It would keep the old file open, and its disk busy.
+            self.detach_writer();
+        }
         self.target = target;
         self.link = Link::Open;
         self.trouble = None;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::settings::{ClientDetail, Facility, Fallback as FallbackKind, Format, LogTarget};
 use crate::model::session::SessionId;
-use crate::protocol::writer::Order;
+use crate::protocol::writer::{File, Order};
 use crate::service::record::Event;
 use stderr::Stderr;
 
@@ -346,6 +346,19 @@ fn a_file_is_written_renamed_and_written_again() {
 }
 
 #[test]
+fn a_writer_that_nobody_needs_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut lab = Lab::new(LogTarget::File(path.clone()));
+    let writer = start_writer(&mut lab.log);
+    lab.say("before");
+    lab.log.reconfigure(&settings(directory.path(), LogTarget::Syslog));
+    assert!(lab.log.writer().is_none());
+    writer.join().unwrap();
+    assert_line(&read(&path), "before");
+}
+
+#[test]
 fn a_disk_that_refuses_is_told_of_and_counted() {
     let mut lab = Lab::new(LogTarget::Auto);
     let path = lab.path("missing/log");
@@ -366,7 +379,7 @@ fn a_disk_that_refuses_is_told_of_and_counted() {
     wait_until(|| {
         lab.say("again");
         lab.log.flush();
-        lab.log.on_writer().iter().any(|report| report.errno == 0)
+        lab.log.on_writer().iter().any(|report| report.file == File::Log && report.errno == 0)
     });
     lab.log.finish(Duration::from_secs(10));
     lab.log.detach_writer();
