@@ -13,11 +13,13 @@ use std::path::{Component, Path, PathBuf};
 use superd::command::check::describe;
 use superd::config::diagnostic::Report;
 use superd::config::files::{FileProblem, FileText, Files};
+use superd::config::interfaces::{self, InterfaceFacts};
 use superd::config::load::load;
 use superd::config::resolve::{Lookup, PathFacts, PathKind, System, UserEntry, resolve};
 use superd::config::settings::{Config, Resource};
 use superd::config::situation::Situation;
 use superd::config::wire;
+use superd::model::endpoint::Transport;
 
 #[test]
 fn every_case_says_what_is_expected() {
@@ -268,7 +270,11 @@ impl Case {
         }
         let (draft, mut report) = load(&self.main, self, &situation);
         let config = match draft {
-            Some(draft) if self.resolve => resolve(&draft, &TestMachine, &situation, &mut report),
+            Some(draft) if self.resolve => {
+                let config = resolve(&draft, &TestMachine, &situation, &mut report);
+                interfaces::check(&draft, &TestMachine::interfaces(), &mut report);
+                config
+            }
             _ => None,
         };
         (report, config)
@@ -317,6 +323,24 @@ fn lexical(path: &Path) -> PathBuf {
 /// The machine that the cases are looked up on.
 struct TestMachine;
 
+impl TestMachine {
+    fn interfaces() -> Vec<InterfaceFacts> {
+        let row = |name: &str, multicast, addresses: &[&str], broadcasts: &[&str]| InterfaceFacts {
+            name: name.to_owned(),
+            up: name != "eth1",
+            multicast,
+            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+            broadcasts: broadcasts.iter().map(|ip| ip.parse().unwrap()).collect(),
+        };
+        vec![
+            row("lo", false, &["127.0.0.1", "::1"], &[]),
+            row("eth0", true, &["192.0.2.7", "2001:db8::7", "fe80::7"], &["192.0.2.255"]),
+            row("eth1", true, &[], &[]),
+            row("tun0", false, &["198.51.100.1"], &[]),
+        ]
+    }
+}
+
 impl System for TestMachine {
     fn user(&self, name: &str) -> Lookup<UserEntry> {
         let entry = |uid, gid, home: &str| UserEntry {
@@ -354,10 +378,11 @@ impl System for TestMachine {
         Ok(if user == "alice" { vec![8, gid] } else { vec![gid] })
     }
 
-    fn port(&self, name: &str) -> Lookup<u16> {
-        Ok(match name {
-            "finger" => Some(79),
-            "ssh" => Some(22),
+    fn port(&self, transport: Transport, name: &str) -> Lookup<u16> {
+        Ok(match (transport, name) {
+            (Transport::Tcp, "finger") => Some(79),
+            (Transport::Tcp, "ssh") => Some(22),
+            (Transport::Udp, "tftp") => Some(69),
             _ => None,
         })
     }
@@ -370,7 +395,9 @@ impl System for TestMachine {
         let whole = root.join(path.strip_prefix("/").unwrap_or(path));
         let facts = |kind, mode| Ok(Some(PathFacts { kind, mode, uid: 0, gid: 0 }));
         match whole.to_str().unwrap_or_default() {
-            "/" | "/srv" | "/var/log" | "/srv/jail" | "/srv/jail/data" => facts(PathKind::Directory, 0o755),
+            "/" | "/run" | "/etc" | "/srv" | "/var/log" | "/srv/jail" | "/srv/jail/data" => {
+                facts(PathKind::Directory, 0o755)
+            }
             "/bin/cat" | "/srv/jail/bin/inside" => facts(PathKind::File, 0o755),
             "/bin/secret" => facts(PathKind::File, 0o700),
             "/etc/passwd" => facts(PathKind::File, 0o644),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::diagnostic::Report;
-use crate::roles::loader::load::{load_from_disk, read_from_disk, situation};
+use crate::roles::loader::load::{check_on_disk, read_from_disk, situation};
 
 /// Checks configurations.
 ///
@@ -40,7 +40,7 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
 
 fn check(file: &Path, args: &CheckArgs) -> Report {
     let situation = situation(!args.unprivileged);
-    if args.resolve { load_from_disk(file, &situation).report } else { read_from_disk(file, &situation).1 }
+    if args.resolve { check_on_disk(file, &situation) } else { read_from_disk(file, &situation).1 }
 }
 
 /// Every diagnostic, and one line with their number; nothing for a configuration without any.

@@ -3,11 +3,11 @@
 use super::conflict;
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Draft, ServiceDraft, Who};
-use super::listen::Port;
+use super::listen::Listen;
 use super::situation::Situation;
 
 /// What can serve; a service says one of them.
-const WAYS: [&str; 4] = ["exec", "builtin", "pool", "relay"];
+pub(super) const WAYS: [&str; 4] = ["exec", "builtin", "pool", "relay"];
 
 /// Does the service itself say more than one way to serve? Asked before the defaults are merged in.
 pub fn ways_to_serve(service: &ServiceDraft, report: &mut Report) {
@@ -68,7 +68,7 @@ fn missing(report: &mut Report, service: &ServiceDraft, key: &str, hint: &str) {
 
 /// What is between services.
 pub fn whole(draft: &Draft, situation: &Situation, report: &mut Report) {
-    conflict::find(draft, &|_| None, report);
+    conflict::find(draft, &|_, _| None, report);
     open_to_one_source(draft, report);
     if !situation.root {
         not_taken(draft, situation, report);
@@ -80,8 +80,9 @@ fn open_to_one_source(draft: &Draft, report: &mut Report) {
     let open = |service: &&ServiceDraft| {
         let values = &service.values;
         let said = values.said(("limits", "per_source")).is_some() || values.is_cleared(("", "limits"));
-        let hears_others = values.listens().iter().any(|listen| !listen.value.is_loopback());
-        !said && hears_others && values.flag(("", "enabled")) != Some(false)
+        let hears_others = values.listens().iter().any(|listen| listen.value.hears_others());
+        let waits = values.flag(("", "wait")) == Some(true);
+        !said && hears_others && !waits && values.flag(("", "enabled")) != Some(false)
     };
     let names: Vec<&ServiceDraft> = draft.services.iter().filter(open).collect();
     let Some(first) = names.first() else { return };
@@ -118,6 +119,11 @@ fn not_taken(draft: &Draft, situation: &Situation, report: &mut Report) {
     for service in &draft.services {
         for key in ["user", "group", "groups", "chroot"] {
             note(&mut keys, &mut first, key, service.values.spot(("", key)));
+        }
+        for listen in service.values.listens() {
+            let Listen::Unix(unix) = &listen.value else { continue };
+            note(&mut keys, &mut first, "owner", unix.owner.as_ref().map(|said| &said.spot));
+            note(&mut keys, &mut first, "group", unix.group.as_ref().map(|said| &said.spot));
         }
         let nice = service.values.number::<i32>(("", "nice")).is_some_and(|nice| nice < 0);
         note(&mut keys, &mut first, "nice", service.values.spot(("", "nice")).filter(|_| nice));
@@ -157,12 +163,4 @@ fn note<'d>(
 /// Would a hard limit have to be raised?
 pub fn is_raised(situation: &Situation, resource: super::settings::Resource, hard: u64) -> bool {
     situation.hard_limits.get(&resource).is_some_and(|now| hard > *now)
-}
-
-/// The number of a port that needs no looking up.
-pub fn port_number(port: &Port) -> Option<u16> {
-    match port {
-        Port::Number(number) => Some(*number),
-        Port::Name(_) => None,
-    }
 }

@@ -5,12 +5,15 @@ use std::net::IpAddr;
 
 use crate::model::endpoint::{Endpoint, InetEndpoint, Transport, UnixName};
 
-use super::check::port_number;
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Draft, ServiceDraft};
+use super::listen::{InetListen, Listen, Port};
 
 /// More are not shown: a wrong default makes one for every pair of services.
 const MAX_CONFLICTS: usize = 1000;
+
+/// Knows ports by name.
+type LookUp<'l> = dyn Fn(Transport, &str) -> Option<u16> + 'l;
 
 /// Where two claims were made; the two families of one `tcp:` are one conflict.
 type Pair = [(usize, usize); 2];
@@ -40,14 +43,17 @@ impl Group {
 }
 
 /// Finds them. `look_up` knows ports by name; those that it doesn't know are left out.
-pub fn find(draft: &Draft, look_up: &dyn Fn(&str) -> Option<u16>, report: &mut Report) {
+pub fn find(draft: &Draft, look_up: &LookUp<'_>, report: &mut Report) {
     let mut by_group: HashMap<Group, Vec<Claim<'_>>> = HashMap::new();
     for service in draft.services.iter().filter(|s| s.values.flag(("", "enabled")) != Some(false)) {
         for said in service.values.listens() {
-            let port = port_number(&said.value.port).or_else(|| match &said.value.port {
-                super::listen::Port::Name(name) => look_up(name),
-                super::listen::Port::Number(_) => None,
-            });
+            let port = match &said.value {
+                Listen::Inet(InetListen { port: Port::Number(number), .. }) => Some(*number),
+                Listen::Inet(InetListen { port: Port::Name(name), transport, .. }) => {
+                    look_up(*transport, name)
+                }
+                Listen::Unix(_) | Listen::Passed(_) => Some(0),
+            };
             for endpoint in port.into_iter().flat_map(|port| said.value.endpoints(port)) {
                 let claim = Claim { service, spot: &said.spot, endpoint };
                 by_group.entry(Group::of(&claim.endpoint)).or_default().push(claim);
@@ -95,12 +101,15 @@ fn meet(a: &Claim<'_>, b: &Claim<'_>, known: &mut BTreeSet<Pair>, report: &mut R
         )
     } else {
         format!(
-            "services {} and {} want the same connections: {} and {}",
-            first.service.name, second.service.name, first.endpoint, second.endpoint
+            "services {} and {} want the same {}: {} and {}",
+            first.service.name,
+            second.service.name,
+            what(&first.endpoint),
+            first.endpoint,
+            second.endpoint
         )
     };
-    let mut diagnostic = Diagnostic::error("conflict", second.spot, message)
-        .hint("give one of them another port or address, or `enabled = false`");
+    let mut diagnostic = Diagnostic::error("conflict", second.spot, message).hint(remedy(&second.endpoint));
     // A `listen` of [defaults] is one place for both.
     if first.spot != second.spot {
         diagnostic = diagnostic
@@ -108,4 +117,20 @@ fn meet(a: &Claim<'_>, b: &Claim<'_>, known: &mut BTreeSet<Pair>, report: &mut R
             .also(first.spot, format!("{} of {}", first.endpoint, first.service.name));
     }
     report.add(diagnostic);
+}
+
+fn what(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Inet(inet) if inet.transport == Transport::Udp => "datagrams",
+        Endpoint::Inet(_) => "connections",
+        Endpoint::Unix(_) => "name",
+        Endpoint::Passed(_) => "passed sockets",
+    }
+}
+
+fn remedy(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Inet(_) => "give one of them another port or address, or `enabled = false`",
+        Endpoint::Unix(_) | Endpoint::Passed(_) => "give one of them another name, or `enabled = false`",
+    }
 }

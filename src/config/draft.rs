@@ -79,6 +79,16 @@ impl Values {
         self.0.insert(path, Said { value, spot });
     }
 
+    /// What is said at all.
+    pub fn paths(&self) -> impl Iterator<Item = Path> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, path: Path) {
+        self.0.remove(&path);
+    }
+
     /// A value, also one that is `"none"` or wrong.
     pub fn said(&self, path: Path) -> Option<&Said<Value>> {
         self.0.get(&path)

@@ -1,29 +1,21 @@
-//! The one table of keys: a key exists everywhere or nowhere. A row is a key: its name, what it takes, what
-//! holds where it is not said, and its line of the manual. Knows no code that reads.
+//! The one table of keys (its socket options are in [`super::option_table`]): a key exists everywhere or
+//! nowhere. A row is a key: its name, what it takes, what holds where it is not said, and its line of the
+//! manual. Knows no code that reads.
 
-use super::keys::{Key, Kind, Measure, Served, SetOn};
+use super::keys::{Key, Kind, Measure, Served};
+use super::option_table::SOCKET;
 use super::settings::Resource;
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    Key { name, kind, default, doc, service: Served::Now, set_on: None }
+pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, default, doc, service: Served::Now, option: None }
 }
 
 const fn later(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { name, kind, default: "", doc, service: Served::Later, set_on: None }
+    Key { name, kind, default: "", doc, service: Served::Later, option: None }
 }
 
 const fn never(name: &'static str, doc: &'static str, why: &'static str) -> Key {
-    Key { name, kind: Kind::Any, default: "", doc, service: Served::Never(why), set_on: None }
-}
-
-const fn option(
-    name: &'static str,
-    kind: Kind,
-    set_on: SetOn,
-    default: &'static str,
-    doc: &'static str,
-) -> Key {
-    Key { name, kind, default, doc, service: Served::Now, set_on: Some(set_on) }
+    Key { name, kind: Kind::Any, default: "", doc, service: Served::Never(why), option: None }
 }
 
 const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &'static str) -> Key {
@@ -32,13 +24,9 @@ const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &
 
 use Kind::{
     Any, Banner, Clients, Command, Environment, Flag, Group, Groups, Include, Inline, Listen, Named, Number,
-    Octal, Path, Size, Table, Text, Time, User, Variables, WholeSeconds, Word, WordOrPath,
+    Octal, Path, Table, Text, Time, User, Variables, Word, WordOrPath,
 };
-use SetOn::{Both, Connection, Listener};
 
-const KERNELS: &str = "the kernel's";
-const U32: i64 = u32::MAX as i64;
-const I32: i64 = i32::MAX as i64;
 const NO_TRAFFIC: &str =
     "superd does not see the traffic of an exec service, the program has the connection itself";
 
@@ -153,13 +141,19 @@ pub static SERVICE: &[Key] = &[
         "listen",
         Listen,
         "must be said",
-        "Where to listen, `tcp:[ADDRESS:]PORT[%INTERFACE]`: a text or a list of them.",
+        "Where to listen: one endpoint or a list of them, as LISTENERS says.",
     ),
     key(
         "exec",
         Command,
         "must be said",
-        "The program, by its absolute path, and its arguments; one process for each connection.",
+        "The program, by its absolute path, and its arguments; one process for each connection, or with `wait` for each listener.",
+    ),
+    key(
+        "wait",
+        Flag,
+        "false",
+        "true: one process for each listener, which gets the listener itself and has it until it ends.",
     ),
     key("argv0", Text, "the path", "What the program finds as its own name."),
     key("user", User, "must be said as root", "Whom the program runs as; a number needs `group`."),
@@ -195,12 +189,16 @@ pub static SERVICE: &[Key] = &[
         "false",
         "No set-user-ID program gains anything below the service (PR_SET_NO_NEW_PRIVS).",
     ),
-    key("stderr", Word(&["socket", "log", "null"]), "socket", "Where the program's standard error goes."),
+    key(
+        "stderr",
+        Word(&["socket", "log", "null"]),
+        "socket",
+        "Where the program's standard error goes: to the client (with `wait` it is the listener), to superd's log, nowhere.",
+    ),
     key("banner", Table(BANNER), "", "Texts for clients, at most 4 KiB each."),
     key("socket", Table(SOCKET), "", "Socket options."),
     key("log", Table(SERVICE_LOG), "", "What of the service is logged."),
     key("enabled", Flag, "true", "false: the service is checked, but not bound."),
-    later("wait", Any, "One process per listener, which gets the listening socket."),
     later("builtin", Any, "A service of superd itself."),
     later("pool", Any, "Workers that are started ahead."),
     later("relay", Any, "Pass the connection on to another host."),
@@ -221,7 +219,12 @@ pub static SERVICE: &[Key] = &[
 ];
 
 static LIMITS: &[Key] = &[
-    key("connections", Number(1, 4_000_000), "256", "Sessions of the service at once; \"none\" lifts it."),
+    key(
+        "connections",
+        Number(1, 4_000_000),
+        "256; with `wait` 1 for each listener",
+        "Sessions of the service at once; \"none\" lifts it.",
+    ),
     key(
         "per_source",
         Number(1, 4_000_000),
@@ -250,13 +253,26 @@ static TIMEOUT: &[Key] = &[
     key("kill_after", Time, "5s", "From TERM to KILL."),
     never("idle", "How long nothing may be said.", NO_TRAFFIC),
     never("handshake", "How long until the first byte.", NO_TRAFFIC),
-    later("drain", Any, "How long what the client still sends is read after the program's end."),
+    key(
+        "drain",
+        Time,
+        "none",
+        "How long what the client still sends is read and dropped after the program's end, so that the last answer is not lost; not with `wait`.",
+    ),
 ];
 
 static BANNER: &[Key] = &[
     key("accept", Banner, "", "To a client that is let in, before the program runs."),
     key("refuse", Banner, "", "To a client that a rule refuses; this version has no rules yet."),
     key("busy", Banner, "", "To a client beyond a limit."),
+];
+
+/// `listen = { … }`.
+pub static LISTEN_AT: &[Key] = &[
+    key("at", Text, "must be said", "The endpoint: a path, `unix:/run/x.sock`."),
+    key("owner", User, "superd's own user", "Who owns the path."),
+    key("group", Group, "superd's own group", "The path's group."),
+    key("mode", Octal, "0660", "The path's mode: whoever may write may connect."),
 ];
 
 /// `banner.NAME = { … }`.
@@ -298,93 +314,4 @@ pub static RLIMITS: &[Key] = &[
     ),
     rlimit("sigpending", Resource::Sigpending, Measure::Count, "Pending signals."),
     rlimit("stack", Resource::Stack, Measure::Size, "Stack."),
-];
-
-static SOCKET: &[Key] = &[
-    option(
-        "backlog",
-        Number(1, I32),
-        Listener,
-        "4096",
-        "Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn.",
-    ),
-    option(
-        "keepalive",
-        Inline(KEEPALIVE),
-        Connection,
-        KERNELS,
-        "Ask silent clients whether they live (SO_KEEPALIVE); { } for the system's times.",
-    ),
-    option(
-        "user_timeout",
-        Time,
-        Connection,
-        KERNELS,
-        "How long sent data may stay unacknowledged (TCP_USER_TIMEOUT).",
-    ),
-    option(
-        "linger",
-        WholeSeconds,
-        Connection,
-        KERNELS,
-        "How long close waits (SO_LINGER); \"0s\" makes it send a reset.",
-    ),
-    option("nodelay", Flag, Connection, KERNELS, "Send small segments at once (TCP_NODELAY)."),
-    option("receive_buffer", Size(I32 as u64), Both, KERNELS, "SO_RCVBUF."),
-    option("send_buffer", Size(I32 as u64), Both, KERNELS, "SO_SNDBUF."),
-    option("receive_timeout", Time, Connection, KERNELS, "SO_RCVTIMEO."),
-    option("send_timeout", Time, Connection, KERNELS, "SO_SNDTIMEO."),
-    option("receive_low_water", Size(I32 as u64), Connection, KERNELS, "SO_RCVLOWAT."),
-    option("ttl", Number(1, 255), Both, KERNELS, "Hops that a packet may make (IP_TTL, IPV6_UNICAST_HOPS)."),
-    option("min_ttl", Number(1, 255), Both, KERNELS, "Packets with fewer hops left are dropped (RFC 5082)."),
-    option("tos", Number(0, 255), Both, KERNELS, "Type of service (IP_TOS, IPV6_TCLASS)."),
-    option("max_segment", Number(88, 32_767), Both, KERNELS, "Bytes in a segment (TCP_MAXSEG)."),
-    option("oob_inline", Flag, Connection, KERNELS, "Urgent data among the rest (SO_OOBINLINE)."),
-    option("reuse_address", Flag, Listener, "true", "Bind while old connections linger (SO_REUSEADDR)."),
-    option(
-        "reuse_port",
-        Flag,
-        Listener,
-        "false",
-        "Share the port with other processes of the same user (SO_REUSEPORT).",
-    ),
-    option(
-        "defer_accept",
-        WholeSeconds,
-        Listener,
-        KERNELS,
-        "Wake superd when data has come (TCP_DEFER_ACCEPT).",
-    ),
-    option(
-        "fast_open",
-        Number(0, I32),
-        Listener,
-        KERNELS,
-        "Length of the queue of TCP Fast Open; 0 for none.",
-    ),
-    option(
-        "free_bind",
-        Flag,
-        Listener,
-        "false",
-        "Bind an address that the host does not have yet (IP_FREEBIND).",
-    ),
-    option("transparent", Flag, Listener, "false", "Bind addresses of others (IP_TRANSPARENT)."),
-    option("mark", Number(0, U32), Both, KERNELS, "SO_MARK."),
-    option("priority", Number(0, I32), Both, KERNELS, "SO_PRIORITY."),
-    later("broadcast", Any, "Receive broadcasts."),
-    later("multicast_ttl", Any, "Hops of multicast packets."),
-    later("multicast_loop", Any, "Hear one's own multicast packets."),
-    later("multicast_interface", Any, "The interface for multicast packets."),
-];
-
-static KEEPALIVE: &[Key] = &[
-    key("idle", WholeSeconds, KERNELS, "Silence before the first question (TCP_KEEPIDLE)."),
-    key("interval", WholeSeconds, KERNELS, "Between two questions (TCP_KEEPINTVL)."),
-    key(
-        "count",
-        Number(1, 127),
-        KERNELS,
-        "Questions without an answer that end the connection (TCP_KEEPCNT).",
-    ),
 ];

@@ -1,7 +1,10 @@
 //! What a key is, and finding one in the key table ([`super::key_table`]). The table drives reading, the hints for unknown keys, the "not served yet" errors, the
 //! JSON Schema and the key reference of superd.toml(5): a key exists everywhere or nowhere.
 
-pub use super::key_table::{BANNER_FILE, DAEMON, LOG, SERVICE, SOFT_HARD, TOP};
+pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, SERVICE, SOFT_HARD, TOP};
+pub use super::option_table::SOCKET;
+
+use crate::model::endpoint::{Endpoint, Transport, UnixKind};
 
 use super::key_table::RLIMITS;
 use super::settings::Resource;
@@ -19,8 +22,8 @@ pub struct Key {
     pub doc: &'static str,
     /// Does this version serve it?
     pub service: Served,
-    /// For socket options: which sockets it is set on.
-    pub set_on: Option<SetOn>,
+    /// For socket options: which sockets it is set on, and of which kinds.
+    pub option: Option<(SetOn, Fits)>,
 }
 
 /// Whether a key can be used.
@@ -43,6 +46,64 @@ pub enum SetOn {
     Connection,
     /// The listening one, whose connections inherit it.
     Both,
+}
+
+/// The kinds of listener that an option can hold on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fits {
+    /// All.
+    All,
+    /// tcp and udp.
+    Internet,
+    /// tcp.
+    Tcp,
+    /// tcp, and groups of multicast.
+    TcpAndGroups,
+    /// udp.
+    Udp,
+    /// tcp and `unix:`: a stream of bytes.
+    Stream,
+    /// Whatever makes connections.
+    Connections,
+}
+
+impl Fits {
+    /// Can it hold there? Of a passed socket it is known when the socket is there.
+    pub fn holds_on(self, endpoint: &Endpoint) -> bool {
+        match endpoint {
+            Endpoint::Passed(_) => true,
+            Endpoint::Inet(inet) => match self {
+                Self::All | Self::Internet => true,
+                Self::Tcp | Self::Stream | Self::Connections => inet.transport == Transport::Tcp,
+                Self::Udp => inet.transport == Transport::Udp,
+                Self::TcpAndGroups => inet.transport == Transport::Tcp || inet.ip.is_multicast(),
+            },
+            Endpoint::Unix(unix) => match self {
+                Self::All => true,
+                Self::Stream => unix.kind == UnixKind::Stream,
+                Self::Connections => unix.kind != UnixKind::Datagram,
+                Self::Internet | Self::Tcp | Self::TcpAndGroups | Self::Udp => false,
+            },
+        }
+    }
+
+    /// Which kinds, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::All => "for every kind of listener",
+            Self::Internet => "for tcp and udp",
+            Self::Tcp => "for tcp",
+            Self::TcpAndGroups => "for tcp and multicast groups",
+            Self::Udp => "for udp",
+            Self::Stream => "for tcp and `unix:`",
+            Self::Connections => "for tcp, `unix:` and `unix-seqpacket:`",
+        }
+    }
+}
+
+/// Can the key `socket.NAME` hold on a listener of this kind?
+pub fn option_holds_on(name: &str, endpoint: &Endpoint) -> bool {
+    find(SOCKET, name).and_then(|key| key.option).is_some_and(|(_, fits)| fits.holds_on(endpoint))
 }
 
 /// What a limit of setrlimit(2) counts.
@@ -95,6 +156,8 @@ pub enum Kind {
     Groups,
     /// Where to listen.
     Listen,
+    /// The name of a network interface.
+    Interface,
     /// A text, or a file that holds it.
     Banner,
     /// A limit of setrlimit(2).

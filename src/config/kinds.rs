@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::model::endpoint::InterfaceName;
+
 use super::draft::{Said, Value, Who};
 use super::files;
 use super::keys::{self, Kind, Measure};
-use super::listen::Listen;
+use super::listens;
 use super::mistype::{MANY_WORDS, wrong_type};
 use super::reader::{self, Context};
 use super::settings::RlimitPair;
@@ -46,6 +48,9 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
         (Kind::Word(words), DeValue::String(text)) => {
             checked(cx, title, value, word(words, text).map(|()| Value::Text(text.to_string())))
         }
+        (Kind::Interface, DeValue::String(text)) => {
+            checked(cx, title, value, interface(text).map(|()| Value::Text(text.to_string())))
+        }
         (Kind::WordOrPath(words), DeValue::String(text)) => word_or_path(cx, title, value, words, text),
         (Kind::Command, DeValue::Array(_)) => command(cx, title, value),
         (Kind::Variables, DeValue::Array(_)) => variables(cx, title, value),
@@ -56,7 +61,9 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
                 items.iter().map(|item| said(cx, item, |cx| who(cx, title, Kind::Group, item))).collect();
             all.into_iter().collect::<Option<_>>().map(Value::Groups)
         }
-        (Kind::Listen, DeValue::String(_) | DeValue::Array(_)) => listens(cx, title, value),
+        (Kind::Listen, DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)) => {
+            listens::read(cx, title, value)
+        }
         (Kind::Banner, DeValue::String(text)) => banner(cx, title, value, text.as_bytes().to_vec()),
         (Kind::Banner, DeValue::Table(table)) => banner_file(cx, title, value, table),
         (Kind::Rlimit(_, measure), DeValue::Table(table)) => soft_and_hard(cx, title, measure, value, table),
@@ -72,7 +79,7 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
 }
 
 /// Takes a value, or says what is wrong with it.
-fn checked<T>(
+pub(super) fn checked<T>(
     cx: &mut Context<'_>,
     title: &str,
     value: Item<'_, '_>,
@@ -81,7 +88,8 @@ fn checked<T>(
     result.map_err(|complaint| cx.complain(title, value.span(), complaint)).ok()
 }
 
-fn said<T>(
+/// Reads a value, and keeps where it was said.
+pub(super) fn said<T>(
     cx: &mut Context<'_>,
     item: Item<'_, '_>,
     read: impl FnOnce(&mut Context<'_>) -> Option<T>,
@@ -101,7 +109,12 @@ fn text<'v>(cx: &mut Context<'_>, title: &str, value: Item<'v, '_>) -> Option<&'
 }
 
 /// A text without NUL, which would end it early.
-fn argument<'v>(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'v, '_>) -> Option<&'v str> {
+pub(super) fn argument<'v>(
+    cx: &mut Context<'_>,
+    title: &str,
+    kind: Kind,
+    value: Item<'v, '_>,
+) -> Option<&'v str> {
     let Some(text) = value.get_ref().as_str() else {
         wrong_type(cx, title, kind, value);
         return None;
@@ -156,6 +169,13 @@ fn word(words: &'static [&'static str], text: &str) -> Result<(), Complaint> {
         Some(near) => complaint.hint(format!("did you mean `{near}`?")),
         None => complaint,
     })
+}
+
+fn interface(name: &str) -> Result<(), Complaint> {
+    match InterfaceName::new(name) {
+        Some(_) => Ok(()),
+        None => Err(Complaint::new(format!("`{name}` can't be the name of an interface"))),
+    }
 }
 
 fn word_or_path(
@@ -237,7 +257,8 @@ fn who(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) -> Op
         }
         DeValue::String(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) => {
             let complaint = Complaint::new("a number stands without quotes");
-            cx.complain(title, value.span(), complaint.hint(format!("write `{title} = {name}`")));
+            let key = title.rsplit('.').next().unwrap_or(title);
+            cx.complain(title, value.span(), complaint.hint(format!("write `{key} = {name}`")));
             None
         }
         DeValue::String(_) => text(cx, title, value).map(|name| Who::Name(name.to_owned())),
@@ -246,27 +267,6 @@ fn who(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) -> Op
             None
         }
     }
-}
-
-fn listens(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
-    let one = std::slice::from_ref(value);
-    let items = value.get_ref().as_array().map_or(one, |items| items);
-    if items.is_empty() {
-        cx.complain(title, value.span(), Complaint::new("it must not be empty"));
-        return None;
-    }
-    let all: Vec<_> = items
-        .iter()
-        .map(|item| {
-            said(cx, item, |cx| {
-                let text = argument(cx, title, Kind::Listen, item)?;
-                checked(cx, title, item, Listen::parse(text))
-            })
-        })
-        .collect();
-    // The good ones are kept beside a wrong one, so that their conflicts and unknown ports show in the same run.
-    let good: Vec<_> = all.into_iter().flatten().collect();
-    (!good.is_empty()).then_some(Value::Listens(good))
 }
 
 fn banner(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, bytes: Vec<u8>) -> Option<Value> {

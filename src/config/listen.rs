@@ -1,213 +1,96 @@
-//! `listen`: `PROTOCOL:[ADDRESS:]PORT[%INTERFACE]`, and the endpoints that it stands for.
+//! `listen`: where to listen, as it is said, and the endpoints that it stands for.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+use std::path::Path;
 
-use crate::model::endpoint::{Endpoint, InetEndpoint, InterfaceName, Transport};
+use crate::model::endpoint::{Endpoint, Transport, UnixKind};
 
 use super::keys::nearest_word;
 use super::values::Complaint;
 
-/// A port as it was said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Port {
-    /// A number.
-    Number(u16),
-    /// A name of /etc/services.
-    Name(String),
-}
+pub use inet::{InetListen, Port};
+pub use local::UnixListen;
 
-/// One place to listen, its port perhaps not looked up yet.
+use inet::Family;
+
+mod inet;
+mod local;
+
+/// One place to listen; not all of it is looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    /// The addresses; two for both families.
-    addresses: Vec<IpAddr>,
-    zone: Option<InterfaceName>,
-    interface: Option<InterfaceName>,
-    /// The port.
-    pub port: Port,
+pub enum Listen {
+    /// `tcp:`, `udp:` and one family of them.
+    Inet(InetListen),
+    /// `unix:`, `unix-dgram:`, `unix-seqpacket:`.
+    Unix(UnixListen),
+    /// `systemd:`.
+    Passed(String),
 }
 
 impl Listen {
-    /// Reads one.
-    pub fn parse(text: &str) -> Result<Self, Complaint> {
+    /// Reads one; a relative path begins at `folder`.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Complaint> {
         let Some((protocol, rest)) = text.split_once(':') else { return Err(no_protocol(text)) };
-        let family = family_of(protocol, text)?;
-        let (address, rest) = split_address(rest)?;
-        let (port, interface) = match rest.split_once('%') {
-            Some((port, name)) => (port, Some(interface_named(name)?)),
-            None => (rest, None),
-        };
-        let (addresses, zone) = match address {
-            Some(address) => one_address(address, family)?,
-            None => (every_address(family), None),
-        };
-        Ok(Self { addresses, zone, interface, port: port_named(port)? })
-    }
-
-    /// The sockets that it stands for, once the port is a number.
-    pub fn endpoints(&self, port: u16) -> impl Iterator<Item = Endpoint> + '_ {
-        let both = self.addresses.len() > 1;
-        self.addresses.iter().map(move |&ip| {
-            Endpoint::Inet(InetEndpoint {
-                transport: Transport::Tcp,
-                ip,
-                port,
-                zone: self.zone.clone(),
-                interface: self.interface.clone(),
-                optional: both && ip.is_ipv6(),
-            })
-        })
-    }
-
-    /// Does it hear this host alone?
-    pub fn is_loopback(&self) -> bool {
-        self.addresses.iter().all(IpAddr::is_loopback)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    Both,
-    V4,
-    V6,
-}
-
-fn family_of(protocol: &str, text: &str) -> Result<Family, Complaint> {
-    match protocol {
-        "tcp" => Ok(Family::Both),
-        "tcp4" => Ok(Family::V4),
-        "tcp6" => Ok(Family::V6),
-        "udp" | "udp4" | "udp6" | "unix" | "unix-dgram" | "unix-seqpacket" | "systemd" | "tcpmux" => {
-            Err(Complaint::not_served(format!(
-                "this version of superd does not serve `{protocol}` listeners yet"
-            ))
-            .hint("it serves tcp, tcp4 and tcp6"))
+        let inet = |transport, family| InetListen::parse(transport, family, rest).map(Self::Inet);
+        let unix = |kind| UnixListen::parse(kind, rest, folder).map(Self::Unix);
+        match protocol {
+            "tcp" => inet(Transport::Tcp, Family::Both),
+            "tcp4" => inet(Transport::Tcp, Family::V4),
+            "tcp6" => inet(Transport::Tcp, Family::V6),
+            "udp" => inet(Transport::Udp, Family::Both),
+            "udp4" => inet(Transport::Udp, Family::V4),
+            "udp6" => inet(Transport::Udp, Family::V6),
+            "unix" => unix(UnixKind::Stream),
+            "unix-dgram" => unix(UnixKind::Datagram),
+            "unix-seqpacket" => unix(UnixKind::SeqPacket),
+            "systemd" => local::passed(rest).map(Self::Passed),
+            "tcpmux" => {
+                Err(Complaint::not_served("this version of superd does not serve `tcpmux` listeners yet"))
+            }
+            _ => Err(no_protocol(text)),
         }
-        _ => Err(no_protocol(text)),
+    }
+
+    /// The sockets that it stands for, without what is looked up: owners, and the port, which is given.
+    pub fn endpoints(&self, port: u16) -> Vec<Endpoint> {
+        match self {
+            Self::Inet(inet) => inet.endpoints(port).collect(),
+            Self::Unix(unix) => vec![Endpoint::Unix(unix.endpoint(None, None))],
+            Self::Passed(name) => vec![Endpoint::Passed(name.clone())],
+        }
+    }
+
+    /// Does it hear other hosts? Of a passed socket nobody knows.
+    pub fn hears_others(&self) -> bool {
+        matches!(self, Self::Inet(inet) if inet.hears_others())
     }
 }
+
+/// The protocols that are served, for those who missed them.
+const PROTOCOLS: [&str; 10] =
+    ["tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unix-dgram", "unix-seqpacket", "systemd"];
 
 fn no_protocol(text: &str) -> Complaint {
     let complaint = Complaint::new(format!("`{text}` does not say a protocol"));
+    match meant(text).filter(|meant| Listen::parse(meant, Path::new("/")).is_ok()) {
+        Some(meant) => complaint.hint(format!("did you mean `{meant}`?")),
+        None => complaint.hint(
+            "it is PROTOCOL:[ADDRESS:]PORT[%INTERFACE], for example `tcp:79`; or `unix:PATH`, or `systemd:NAME`",
+        ),
+    }
+}
+
+fn meant(text: &str) -> Option<String> {
+    if text.starts_with(['/', '@']) {
+        return Some(format!("unix:{text}"));
+    }
     let bare = text.strip_prefix("*:").unwrap_or(text);
-    let meant = match bare.split_once(':') {
-        Some((slip, rest)) if nearest_word(["tcp", "tcp4", "tcp6"].into_iter(), slip).is_some() => Some(rest),
-        Some((address, _)) if address.parse::<IpAddr>().is_err() && !address.starts_with('[') => None,
-        _ => Some(bare),
-    };
-    match meant {
-        Some(rest) if Listen::parse(&format!("tcp:{rest}")).is_ok() => {
-            complaint.hint(format!("did you mean `tcp:{rest}`?"))
-        }
-        _ => complaint.hint("it is PROTOCOL:[ADDRESS:]PORT[%INTERFACE], for example `tcp:79`"),
+    let Some((slip, rest)) = bare.split_once(':') else { return Some(format!("tcp:{bare}")) };
+    match nearest_word(PROTOCOLS.into_iter(), slip) {
+        Some(near) => Some(format!("{near}:{rest}")),
+        None if slip.parse::<IpAddr>().is_ok() || slip.starts_with('[') => Some(format!("tcp:{bare}")),
+        None => None,
     }
-}
-
-/// The address, if there is one, and what follows its colon.
-fn split_address(rest: &str) -> Result<(Option<&str>, &str), Complaint> {
-    if let Some(inner) = rest.strip_prefix('[') {
-        let bad = || {
-            Complaint::new(format!("`{rest}` is no address and port"))
-                .hint("an IPv6 address is written `tcp:[::1]:79`")
-        };
-        let (address, after) = inner.split_once(']').ok_or_else(bad)?;
-        return Ok((Some(address), after.strip_prefix(':').ok_or_else(bad)?));
-    }
-    // A `%` after the port may be followed by an interface with a colon (eth0:1).
-    let upto = rest.find('%').unwrap_or(rest.len());
-    match rest.get(..upto).unwrap_or(rest).rfind(':') {
-        None => Ok((None, rest)),
-        Some(at) => {
-            let (address, port) =
-                (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).unwrap_or_default());
-            if address.contains(':') {
-                return Err(Complaint::new(format!("`{address}` needs brackets"))
-                    .hint("an IPv6 address is written `tcp:[::1]:79`"));
-            }
-            Ok((Some(address), port))
-        }
-    }
-}
-
-fn every_address(family: Family) -> Vec<IpAddr> {
-    let (v4, v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    match family {
-        Family::Both => vec![v6, v4],
-        Family::V4 => vec![v4],
-        Family::V6 => vec![v6],
-    }
-}
-
-fn one_address(text: &str, family: Family) -> Result<(Vec<IpAddr>, Option<InterfaceName>), Complaint> {
-    let (address, zone) = match text.split_once('%') {
-        Some((address, zone)) => (address, Some(interface_named(zone)?)),
-        None => (text, None),
-    };
-    let ip: IpAddr = address.parse().map_err(|_| no_address(address))?;
-    let fits = match family {
-        Family::Both => true,
-        Family::V4 => ip.is_ipv4(),
-        Family::V6 => ip.is_ipv6(),
-    };
-    if !fits {
-        return Err(Complaint::new(format!("`{ip}` is of the other family")).hint("`tcp:` takes either"));
-    }
-    usable(ip, zone.is_some())?;
-    Ok((vec![ip], zone))
-}
-
-fn no_address(address: &str) -> Complaint {
-    let complaint = Complaint::new(format!("`{address}` is no address"));
-    match address {
-        "*" | "any" | "" => complaint.hint("without an address it is every one: `tcp:79`"),
-        "localhost" => complaint.hint("write `127.0.0.1` or `[::1]`"),
-        _ => complaint.hint("host names are not looked up here: write the address"),
-    }
-}
-
-/// Can a tcp socket be bound to it at all?
-fn usable(ip: IpAddr, has_zone: bool) -> Result<(), Complaint> {
-    let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    match ip {
-        _ if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) => {
-            Err(Complaint::new(format!("tcp can't listen at `{ip}`, which is no address of one host")))
-        }
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-            let mapped = ip.to_canonical();
-            Err(Complaint::new(format!("`{ip}` is the IPv4 address `{mapped}`"))
-                .hint(format!("write `{mapped}`")))
-        }
-        _ if link_local && !has_zone => {
-            Err(Complaint::new(format!("`{ip}` is link-local: each interface may have it"))
-                .hint(format!("say which one: `[{ip}%eth0]`")))
-        }
-        _ if has_zone && !link_local => {
-            Err(Complaint::new(format!("`{ip}` is not link-local, and has no zone"))
-                .hint("an interface is said after the port: `tcp:192.0.2.7:79%eth0`"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn interface_named(name: &str) -> Result<InterfaceName, Complaint> {
-    InterfaceName::new(name)
-        .ok_or_else(|| Complaint::new(format!("`{name}` can't be the name of an interface")))
-}
-
-fn port_named(text: &str) -> Result<Port, Complaint> {
-    if text.is_empty() {
-        return Err(Complaint::new("the port is missing").hint("for example `tcp:79`"));
-    }
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        let number =
-            text.parse().map_err(|_| Complaint::new(format!("`{text}` is no port: they end at 65535")))?;
-        return Ok(Port::Number(number));
-    }
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+');
-    if text.bytes().all(good) && text.bytes().any(|b| b.is_ascii_alphabetic()) {
-        return Ok(Port::Name(text.to_owned()));
-    }
-    Err(Complaint::new(format!("`{text}` is no port")).hint("a port is a number or a name of /etc/services"))
 }
 
 #[cfg(test)]
@@ -246,17 +129,81 @@ mod tests {
         check("tcp:[2001:db8::1%eth0]:79", Err("`2001:db8::1` is not link-local, and has no zone"));
         check("tcp:79%", Err("`` can't be the name of an interface"));
         check("tcp:79%a/b", Err("`a/b` can't be the name of an interface"));
-        check("udp:79", Err("this version of superd does not serve `udp` listeners yet"));
+        check("udp:79", Ok("udp6:79 udp4:79"));
+        check("udp4:79", Ok("udp4:79"));
+        check("udp6:tftp", Ok("udp6:1"));
+        check("udp:224.0.0.251:79%eth0", Ok("udp:224.0.0.251:79%eth0"));
+        check("udp:[ff02::fb]:79%eth0", Ok("udp:[ff02::fb]:79%eth0"));
+        check("udp:[ff02::fb%eth0]:79", Ok("udp:[ff02::fb]:79%eth0"));
+        check("udp:[ff02::fb%eth0]:79%eth0", Ok("udp:[ff02::fb]:79%eth0"));
+        check("udp:[ff0e::fb]:79", Ok("udp:[ff0e::fb]:79"));
+        check("udp:255.255.255.255:79", Ok("udp:255.255.255.255:79"));
+        check(
+            "tcp:255.255.255.255:79",
+            Err("tcp can't listen at `255.255.255.255`, which is no address of one host"),
+        );
+        check("udp:[ff02::fb]:79", Err("the group `ff02::fb` is another one on each link"));
+        check(
+            "udp:[ff02::fb%eth0]:79%eth1",
+            Err("the group `ff02::fb` is on one interface, and this says `eth0` and `eth1`"),
+        );
+        check("udp:224.0.0.251%eth0:79", Err("`224.0.0.251` is no port"));
+        check("tcpmux:x", Err("this version of superd does not serve `tcpmux` listeners yet"));
+    }
+
+    #[test]
+    fn local_listens_become_endpoints() {
+        let long = |n: usize| "x".repeat(n);
+        check("unix:/run/x.sock", Ok("unix:/run/x.sock"));
+        check("unix:x.sock", Ok("unix:/etc/x.sock"));
+        check("unix:@x", Ok("unix:@x"));
+        check("unix-dgram:/run/x", Ok("unix-dgram:/run/x"));
+        check("unix-seqpacket:@x", Ok("unix-seqpacket:@x"));
+        check("systemd:web (1)", Ok("systemd:web (1)"));
+        check("unix:", Err("the path is missing"));
+        check("unix:@", Err("the name is missing"));
+        check("unix:/run/", Err("`/run/` names a folder, not a socket"));
+        check("systemd:", Err("the name is missing"));
+        check(
+            "systemd:a:b",
+            Err("`a:b` is no name of a passed socket: they are printable ASCII without `:`"),
+        );
+        check("/run/x", Err("`/run/x` does not say a protocol"));
+        for (prefix, most) in [("unix:/", 106), ("unix:@", 106), ("systemd:", 255), ("unix:", 102)] {
+            let good = Listen::parse(&format!("{prefix}{}", long(most)), Path::new("/etc"));
+            assert!(good.is_ok(), "{prefix} {good:?}");
+            let bad = Listen::parse(&format!("{prefix}{}", long(most + 1)), Path::new("/etc"));
+            assert!(bad.unwrap_err().message.contains("are the most"), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn slips_are_guessed() {
+        for (text, hint) in [
+            ("79", "did you mean `tcp:79`?"),
+            ("*:79", "did you mean `tcp:79`?"),
+            ("upd:79", "did you mean `udp:79`?"),
+            ("unix-gram:/x", "did you mean `unix-dgram:/x`?"),
+            ("127.0.0.1:79", "did you mean `tcp:127.0.0.1:79`?"),
+            ("/run/x", "did you mean `unix:/run/x`?"),
+            ("@x", "did you mean `unix:@x`?"),
+        ] {
+            assert_eq!(
+                Listen::parse(text, Path::new("/")).unwrap_err().hint.as_deref(),
+                Some(hint),
+                "{text}"
+            );
+        }
     }
 
     #[track_caller]
     fn check(text: &str, expected: Result<&str, &str>) {
-        let got = Listen::parse(text).map_err(|c| c.message).map(|listen| {
-            let port = match listen.port {
-                Port::Number(number) => number,
-                Port::Name(_) => 1,
+        let got = Listen::parse(text, Path::new("/etc")).map_err(|c| c.message).map(|listen| {
+            let port = match &listen {
+                Listen::Inet(InetListen { port: Port::Number(number), .. }) => *number,
+                _ => 1,
             };
-            listen.endpoints(port).map(|e| e.to_string()).collect::<Vec<_>>().join(" ")
+            listen.endpoints(port).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         });
         assert_eq!(got.as_deref().map_err(String::as_str), expected, "{text}");
     }

@@ -8,6 +8,7 @@ use super::collect;
 use super::diagnostic::Report;
 use super::draft::{Draft, ServiceDraft};
 use super::files::Files;
+use super::fit;
 use super::situation::Situation;
 
 /// Reads a configuration. The draft is there also if there are errors, so that [`super::resolve`] can add
@@ -26,8 +27,10 @@ pub fn load(path: &Path, files: &dyn Files, situation: &Situation) -> (Option<Dr
     for (name, section) in sections.services {
         let mut service = ServiceDraft { name, spot: section.spot, values: section.values };
         check::ways_to_serve(&service, &mut report);
+        let own = service.values.paths().collect();
         service.values.merge(&defaults);
         check::service(&service, situation, &mut report);
+        fit::service(&mut service, &own, &mut report);
         draft.services.push(service);
     }
     check::whole(&draft, situation, &mut report);

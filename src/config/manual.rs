@@ -54,11 +54,18 @@ fn entry(page: &mut String, key: &'static Key, below: &str) -> std::fmt::Result 
     if !key.default.is_empty() {
         writeln!(page, "Default: {}.", roff(key.default))?;
     }
-    match key.set_on {
-        Some(SetOn::Listener) => writeln!(page, "Set on the listener.")?,
-        Some(SetOn::Connection) => writeln!(page, "Set on the connection.")?,
-        Some(SetOn::Both) => writeln!(page, "Set on the listener; connections inherit it.")?,
-        None => {}
+    if let Some((set_on, fits)) = key.option {
+        let on = match set_on {
+            SetOn::Listener => "Set on the listener",
+            SetOn::Connection => "Set on the connection",
+            SetOn::Both => "Set on the listener; connections inherit it",
+        };
+        writeln!(page, "{on}; {}.", fits.words())?;
+    }
+    if matches!(key.kind, Kind::Listen) {
+        for key in keys::LISTEN_AT {
+            entry(page, key, &format!("{below}… "))?;
+        }
     }
     if let Kind::Inline(inner) = key.kind {
         for key in inner {
@@ -87,7 +94,8 @@ fn takes(kind: Kind) -> String {
         Kind::User => "\"USER\" | NUMBER".into(),
         Kind::Group => "\"GROUP\" | NUMBER".into(),
         Kind::Groups => "[GROUP, …]".into(),
-        Kind::Listen => "\"ENDPOINT\" | [\"ENDPOINT\", …]".into(),
+        Kind::Listen => "\"ENDPOINT\" | { at = \"ENDPOINT\", … } | [ENDPOINT, …]".into(),
+        Kind::Interface => "\"INTERFACE\"".into(),
         Kind::Banner => "\"TEXT\" | { file = \"PATH\" }".into(),
         Kind::Rlimit(_, Measure::Count) => "NUMBER".into(),
         Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "{ … }".into(),

@@ -42,7 +42,8 @@ fn wanted(kind: Kind) -> String {
         Kind::User => "the name or the number of a user".into(),
         Kind::Group => "the name or the number of a group".into(),
         Kind::Groups => "a list of groups".into(),
-        Kind::Listen => "a text or a list of texts".into(),
+        Kind::Listen => "a text, a table or a list of them".into(),
+        Kind::Interface => "the name of an interface".into(),
         Kind::Banner => "a text or { file = … }".into(),
         Kind::Rlimit(_, measure) => match measure {
             Measure::Count => "a number, \"unlimited\" or { soft = …, hard = … }".into(),
@@ -90,9 +91,6 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
         }
         (Kind::Listen, DeValue::Integer(number)) => {
             Some(format!("write `{name} = \"tcp:{}\"`", number.as_str()))
-        }
-        (Kind::Listen, DeValue::Table(_)) => {
-            Some("a table with `at` is for unix sockets, which this version does not serve yet".into())
         }
         _ => None,
     }

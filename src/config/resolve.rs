@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::address::SourcePrefix;
-use crate::model::endpoint::{Endpoint, InterfaceName};
+use crate::model::endpoint::{InterfaceName, Transport};
 use crate::model::identity::{Account, Identity};
 
 use super::conflict;
-use super::diagnostic::{Diagnostic, Report, Spot};
-use super::draft::{Draft, Said, ServiceDraft, Values};
-use super::listen::Port;
+use super::diagnostic::{Diagnostic, Report};
+use super::draft::{Draft, ServiceDraft, Values};
+use super::endpoints;
 use super::program;
 use super::settings::{
     Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
@@ -72,8 +72,8 @@ pub trait System {
     fn group(&self, name: &str) -> Lookup<u32>;
     /// The supplementary groups of a user whose primary group is `gid`.
     fn groups_of(&self, user: &str, gid: u32) -> Result<Vec<u32>, String>;
-    /// A tcp port of /etc/services.
-    fn port(&self, name: &str) -> Lookup<u16>;
+    /// A port of /etc/services.
+    fn port(&self, transport: Transport, name: &str) -> Lookup<u16>;
     /// Is there a time zone of this name?
     fn has_zone(&self, name: &str) -> bool;
     /// What `path` leads to inside of `root`.
@@ -92,7 +92,7 @@ pub fn resolve(
     let log = log(&draft.log, system, report);
     let services: Vec<Option<Service>> =
         draft.services.iter().map(|service| resolve_service(service, system, situation, report)).collect();
-    conflict::find(draft, &|name| system.port(name).ok().flatten(), report);
+    conflict::find(draft, &|transport, name| system.port(transport, name).ok().flatten(), report);
     if report.has_errors() {
         return None;
     }
@@ -176,7 +176,12 @@ fn resolve_service(
     report: &mut Report,
 ) -> Option<Service> {
     let values = &draft.values;
-    let endpoints: Vec<_> = values.listens().iter().map(|said| endpoints(said, system, report)).collect();
+    let endpoints: Vec<_> = values
+        .listens()
+        .iter()
+        .map(|said| endpoints::of_listen(&said.value, &said.spot, system, situation, report))
+        .collect();
+    let wait = values.flag(("", "wait")).unwrap_or(false);
     let person = who::of_service(values, system, situation, report);
     let identity: Option<&Identity> = person.as_ref().and_then(|(identity, _)| identity.as_ref());
     program::check(values, identity, system, situation, report);
@@ -188,8 +193,8 @@ fn resolve_service(
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
         socket: socket(values),
         program: program::build(values, identity, account, situation)?,
-        wait: values.flag(("", "wait")).unwrap_or(false),
-        limits: limits(values)?,
+        wait,
+        limits: limits(values, wait)?,
         timeouts: Timeouts {
             session: values.time(("timeout", "session")),
             kill_after: values.time(("timeout", "kill_after")).unwrap_or(Duration::from_secs(5)),
@@ -210,36 +215,13 @@ fn resolve_service(
     })
 }
 
-fn endpoints(
-    said: &Said<super::listen::Listen>,
-    system: &dyn System,
-    report: &mut Report,
-) -> Option<Vec<Endpoint>> {
-    let port = match &said.value.port {
-        Port::Number(number) => Some(*number),
-        Port::Name(name) => port(name, &said.spot, system, report),
-    };
-    port.map(|port| said.value.endpoints(port).collect())
-}
-
-fn port(name: &str, spot: &Spot, system: &dyn System, report: &mut Report) -> Option<u16> {
-    let message = match system.port(name) {
-        Ok(Some(port)) => return Some(port),
-        Ok(None) => format!("there is no tcp port `{name}` in /etc/services"),
-        Err(why) => format!("the port `{name}` can't be looked up: {why}"),
-    };
-    report.add(
-        Diagnostic::error("unknown-port", spot, message).hint("a number needs no /etc/services: `tcp:79`"),
-    );
-    None
-}
-
-fn limits(values: &Values) -> Option<Limits> {
+fn limits(values: &Values, wait: bool) -> Option<Limits> {
     let prefix = values.inline(("limits", "source_prefix"));
     let default = SourcePrefix::default();
     let lifted = values.is_cleared(("limits", "connections"));
+    let default_connections = if wait { Some(1) } else { (!lifted).then_some(256) };
     Some(Limits {
-        connections: values.number(("limits", "connections")).or((!lifted).then_some(256)),
+        connections: values.number(("limits", "connections")).or(default_connections),
         per_source: values.number(("limits", "per_source")),
         on_limit: word(values, ("limits", "on_limit"), OnLimit::Queue)?,
         source_prefix: SourcePrefix {
@@ -289,6 +271,7 @@ fn socket(values: &Values) -> SocketOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::diagnostic::Spot;
     use crate::config::draft::Value;
     use crate::config::keys::{self, Key, Kind};
 

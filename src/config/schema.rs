@@ -47,6 +47,7 @@ fn kind(kind: Kind, inherits: bool) -> Value {
     match kind {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Interface => json!({ "type": "string", "pattern": "^[^ /%]{1,15}$" }),
         Kind::Text | Kind::Path => json!({ "type": "string", "minLength": 1 }),
         Kind::Time => duration(),
         Kind::WholeSeconds => json!({ "type": "string", "pattern": "^[0-9]+(s|min|h|d)$" }),
@@ -67,7 +68,13 @@ fn kind(kind: Kind, inherits: bool) -> Value {
         Kind::User | Kind::Group => who(),
         Kind::Groups => json!({ "type": "array", "items": who() }),
         Kind::Listen => {
-            let one = json!({ "type": "string", "pattern": "^tcp[46]?:" });
+            let pattern = "^((tcp|udp)[46]?|unix(-dgram|-seqpacket)?|systemd):";
+            let one = json!({ "type": "string", "pattern": pattern });
+            let mut path = table(keys::LISTEN_AT, inherits);
+            if let Some(path) = path.as_object_mut() {
+                path.insert("required".into(), json!(["at"]));
+            }
+            let one = json!({ "anyOf": [one, path] });
             json!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": one }] })
         }
         Kind::Banner => json!({ "anyOf": [text, banner_file()] }),

@@ -75,6 +75,14 @@ fn ask(who: &Who, system: &dyn System) -> (Lookup<UserEntry>, String) {
     }
 }
 
+/// The number of a user.
+pub fn user_id(who: &Who, spot: &Spot, system: &dyn System, report: &mut Report) -> Option<u32> {
+    match who {
+        Who::Id(id) => Some(*id),
+        Who::Name(_) => user_entry(who, spot, system, report).map(|(uid, _)| uid),
+    }
+}
+
 /// The number of a group.
 pub fn group_id(who: &Who, spot: &Spot, system: &dyn System, report: &mut Report) -> Option<u32> {
     let name = match who {

@@ -10,9 +10,10 @@ use crate::config::draft::Draft;
 use crate::config::resolve::resolve;
 use crate::config::settings::{Config, Resource};
 use crate::config::situation::{Situation, runtime_dir};
-use crate::config::{diagnostic::Report, load::load};
+use crate::config::{diagnostic::Diagnostic, diagnostic::Report, load::load};
 
 use super::files::Disk;
+use super::interfaces;
 use super::system::Machine;
 
 /// What came of a load.
@@ -28,6 +29,21 @@ pub fn load_from_disk(path: &Path, situation: &Situation) -> Outcome {
     let (draft, mut report) = load(path, &Disk, situation);
     let config = draft.and_then(|draft| resolve(&draft, &Machine::default(), situation, &mut report));
     Outcome { config, report }
+}
+
+/// As [`load_from_disk`], and holds the configuration against the interfaces that there are now.
+pub fn check_on_disk(path: &Path, situation: &Situation) -> Report {
+    let (draft, mut report) = load(path, &Disk, situation);
+    let Some(draft) = draft else { return report };
+    // The report alone counts here.
+    let _ = resolve(&draft, &Machine::default(), situation, &mut report);
+    match interfaces::interfaces() {
+        Ok(all) => crate::config::interfaces::check(&draft, &all, &mut report),
+        Err(why) => {
+            report.add(Diagnostic::bare("interface", format!("the interfaces can't be looked at: {why}")));
+        }
+    }
+    report
 }
 
 /// Reads a configuration, and looks nothing up.

@@ -18,6 +18,7 @@ use crate::sys::memory::{SealedMap, sealed};
 use crate::sys::poll::PollSet;
 
 pub mod files;
+pub mod interfaces;
 pub mod load;
 pub mod system;
 

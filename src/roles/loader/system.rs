@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::config::resolve::{Lookup, PathFacts, PathKind, System, UserEntry};
+use crate::model::endpoint::Transport;
 
 /// As many symbolic links as the kernel follows before it says ELOOP.
 const MAX_LINKS: usize = 40;
@@ -19,13 +20,15 @@ type Answer<T> = Result<T, String>;
 
 type Groups = Answer<Vec<u32>>;
 
+type Ports = BTreeMap<(Transport, String), u16>;
+
 /// This machine, as it answered during one load.
 #[derive(Default)]
 pub struct Machine {
     users: RefCell<BTreeMap<String, Lookup<UserEntry>>>,
     groups: RefCell<BTreeMap<String, Lookup<u32>>>,
     groups_of: RefCell<BTreeMap<(String, u32), Groups>>,
-    ports: RefCell<Option<Answer<BTreeMap<String, u16>>>>,
+    ports: RefCell<Option<Answer<Ports>>>,
 }
 
 impl System for Machine {
@@ -53,10 +56,10 @@ impl System for Machine {
         self.groups_of.borrow_mut().entry((user.to_owned(), gid)).or_insert_with(ask).clone()
     }
 
-    fn port(&self, name: &str) -> Lookup<u16> {
+    fn port(&self, transport: Transport, name: &str) -> Lookup<u16> {
         let mut ports = self.ports.borrow_mut();
         match ports.get_or_insert_with(read_services) {
-            Ok(ports) => Ok(ports.get(name).copied()),
+            Ok(ports) => Ok(ports.get(&(transport, name.to_owned())).copied()),
             Err(why) => Err(why.clone()),
         }
     }
@@ -102,20 +105,25 @@ fn ask_groups_of(user: &str, gid: u32) -> Result<Vec<u32>, String> {
     Ok(groups)
 }
 
-fn read_services() -> Result<BTreeMap<String, u16>, String> {
+fn read_services() -> Answer<Ports> {
     let bytes = std::fs::read("/etc/services").map_err(|error| format!("/etc/services: {error}"))?;
     Ok(services(&String::from_utf8_lossy(&bytes)))
 }
 
-/// services(5), its tcp lines: a name, `PORT/PROTOCOL`, other names. The first line of a name counts.
-fn services(text: &str) -> BTreeMap<String, u16> {
+/// services(5), its tcp and udp lines: a name, `PORT/PROTOCOL`, other names. The first line of a name counts.
+fn services(text: &str) -> Ports {
     let mut ports = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
-        let Some(port) = port.strip_suffix("/tcp").and_then(|port| port.parse().ok()) else { continue };
+        let (port, transport) = match port.split_once('/') {
+            Some((port, "tcp")) => (port, Transport::Tcp),
+            Some((port, "udp")) => (port, Transport::Udp),
+            _ => continue,
+        };
+        let Ok(port) = port.parse() else { continue };
         for name in std::iter::once(name).chain(words) {
-            ports.entry(name.to_owned()).or_insert(port);
+            ports.entry((transport, name.to_owned())).or_insert(port);
         }
     }
     ports
@@ -158,8 +166,10 @@ mod tests {
         let ports = services(
             "finger 79/tcp # x\n# a 1/tcp\ntftp 69/udp\nwww 80/tcp http\n\nbad 99999/tcp\nfinger 80/tcp\n",
         );
-        let names: Vec<(&str, u16)> = ports.iter().map(|(name, port)| (name.as_str(), *port)).collect();
-        assert_eq!(names, [("finger", 79), ("http", 80), ("www", 80)]);
+        let names: Vec<(Transport, &str, u16)> =
+            ports.iter().map(|((transport, name), port)| (*transport, name.as_str(), *port)).collect();
+        let (tcp, udp) = (Transport::Tcp, Transport::Udp);
+        assert_eq!(names, [(tcp, "finger", 79), (tcp, "http", 80), (tcp, "www", 80), (udp, "tftp", 69)]);
     }
 
     #[test]
