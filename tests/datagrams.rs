@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
 use socket2::SockRef;
@@ -232,6 +232,16 @@ fn bring_up(name: &str, peer: &str, address: &str) {
         ip(&format!("link set {name} up"));
     }
     ip(&format!("addr add {address} dev {name}"));
+    // The kernel makes the link's own address once both ends are up, in its own time.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string("/proc/net/if_inet6")
+        .unwrap()
+        .lines()
+        .any(|line| line.ends_with(&format!(" {name}")))
+    {
+        assert!(Instant::now() < deadline, "{name} gets no address of IPv6");
+        std::thread::yield_now();
+    }
 }
 
 fn ip(arguments: &str) {
