@@ -19,7 +19,7 @@ impl Remembered {
     /// As they are now.
     pub fn of(fd: BorrowedFd<'_>, kind: SocketKind) -> Self {
         Self {
-            known: TABLE.iter().map(|row| sockopt::bytes(fd, row.knob(kind)).ok()).collect(),
+            known: TABLE.iter().map(|row| row.value(fd, kind)).collect(),
             others: OTHERS.iter().map(|other| other.value(fd, kind)).collect(),
         }
     }
@@ -34,12 +34,14 @@ impl Remembered {
     ) -> Result<(), &'static str> {
         for (row, before) in TABLE.iter().zip(&self.known) {
             let hidden = row.name == "multicast_interface" && row.holds_on(kind) && !kind.is_ipv6();
-            let now = sockopt::bytes(fd, row.knob(kind)).ok();
-            if now != *before {
-                row.put_back(fd, kind, options, before.as_deref()).map_err(|_| row.name)?;
+            let now = row.value(fd, kind);
+            if now == *before && !hidden {
+                continue;
+            }
+            row.put_back(fd, kind, options, before.as_deref()).map_err(|_| row.name)?;
+            // A reload may have changed it, not the server.
+            if row.value(fd, kind) != now {
                 changed.push(row.name);
-            } else if hidden {
-                row.put_back(fd, kind, options, before.as_deref()).map_err(|_| row.name)?;
             }
         }
         for (other, before) in OTHERS.iter().zip(&self.others) {
