@@ -178,4 +178,47 @@ mod tests {
             assert_eq!(listening_inode(TCP, &endpoint), inode, "{ip} {port}");
         }
     }
+
+    const UDP: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+   0: 0100007F:0045 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 211 2 0 0
+   1: 0100007F:0046 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 212 2 0 0
+";
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_socket_of_datagrams_is_in_the_way_unless_it_is_connected() {
+        for (ip, port, inode) in
+            [("127.0.0.1", 69, Some(211)), ("127.0.0.1", 70, None), ("127.0.0.2", 69, None)]
+        {
+            let (transport, ip) = (Transport::Udp, ip.parse().unwrap());
+            let endpoint = InetEndpoint { transport, ip, port, zone: None, interface: None, optional: false };
+            assert_eq!(listening_inode(UDP, &endpoint), inode, "{ip} {port}");
+        }
+    }
+
+    const UNIX: &str = "\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01   311 /run/a b.sock
+0000000000000000: 00000003 00000000 00000000 0001 03 31222 /run/c.sock
+0000000000000000: 00000002 00000000 00010000 0001 01 31333 /run/c.sock
+0000000000000000: 00000002 00000000 00000000 0002 01 31444 @hidden
+0000000000000000: 00000002 00000000 00000000 0002 01 31555
+nonsense
+";
+
+    #[test]
+    fn the_unix_socket_of_a_name_is_found() {
+        use crate::model::endpoint::UnixKind;
+        for (name, inode) in [
+            (UnixName::Path("/run/a b.sock".into()), Some(311)),
+            (UnixName::Path("/run/c.sock".into()), Some(31333)),
+            (UnixName::Path("/run/d.sock".into()), None),
+            (UnixName::Abstract("hidden".into()), Some(31444)),
+            (UnixName::Abstract("run/c.sock".into()), None),
+        ] {
+            let endpoint = UnixEndpoint { kind: UnixKind::Stream, name, owner: None, group: None, mode: 0 };
+            assert_eq!(unix_inode(UNIX, &endpoint), inode, "{endpoint}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What only the kernel's socket tables tell of a socket (sock_diag(7)): how far it is shut down, and how many
+//! What only the kernel's socket tables tell of a socket (`sock_diag(7)`): how far it is shut down, and how many
 //! clients wait at a unix listener.
 //!
 //! Best effort: a kernel without these tables says nothing.

@@ -110,3 +110,44 @@ pub fn bind_to_interface(fd: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
     let index = i32::try_from(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
     set_int(fd, Knob { level: libc::SOL_SOCKET, name: libc::SO_BINDTOIFINDEX }, index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IGMP: &str = "\
+Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter
+1\tlo        :     1      V3
+\t\t\t\t010000E0     1 0:00000000\t\t0
+7\teth0      :     2      V3
+\t\t\t\t030201EF     1 0:00000000\t\t0
+\t\t\t\t010000E0     1 0:00000000\t\t0
+";
+    const IGMP6: &str = "\
+1    lo              ff020000000000000000000000000001     1 0000000C 0
+7    eth0            ff020000000000000000000000001ba7     1 0000000C 0
+";
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn members_are_found_by_interface_and_group() {
+        for (group, interface, expected) in [
+            ("239.1.2.3", 7, true),
+            ("239.1.2.3", 1, false),
+            ("224.0.0.1", 1, true),
+            ("224.0.0.1", 8, false),
+            ("ff02::1ba7", 7, true),
+            ("ff02::1ba7", 1, false),
+            ("ff02::1", 1, true),
+            ("ff02::1", 7, false),
+        ] {
+            let group: IpAddr = group.parse().unwrap();
+            let found = if group.is_ipv4() {
+                igmp_has(IGMP, group, interface)
+            } else {
+                igmp6_has(IGMP6, group, interface)
+            };
+            assert_eq!(found, expected, "{group} {interface}");
+        }
+    }
+}

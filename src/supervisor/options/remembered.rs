@@ -19,7 +19,7 @@ impl Remembered {
     /// As they are now.
     pub fn of(fd: BorrowedFd<'_>, kind: SocketKind) -> Self {
         Self {
-            known: TABLE.iter().map(|row| sockopt::bytes(fd, row.knob(kind)).ok()).collect(),
+            known: TABLE.iter().map(|row| row.value(fd, kind)).collect(),
             others: OTHERS.iter().map(|other| other.value(fd, kind)).collect(),
         }
     }
@@ -34,7 +34,7 @@ impl Remembered {
     ) -> Result<(), &'static str> {
         for (row, before) in TABLE.iter().zip(&self.known) {
             let hidden = row.name == "multicast_interface" && row.holds_on(kind) && !kind.is_ipv6();
-            let now = sockopt::bytes(fd, row.knob(kind)).ok();
+            let now = row.value(fd, kind);
             if now != *before {
                 row.put_back(fd, kind, options, before.as_deref()).map_err(|_| row.name)?;
                 changed.push(row.name);

@@ -262,6 +262,13 @@ impl Row {
         }
     }
 
+    /// As the kernel gives it; it keeps the time of a linger that is off, which means nothing.
+    pub(super) fn value(&self, fd: BorrowedFd<'_>, kind: SocketKind) -> Option<Vec<u8>> {
+        let value = sockopt::bytes(fd, self.knob(kind)).ok()?;
+        let is_off = matches!(self.kind, Kind::Linger) && value.iter().take(4).all(|byte| *byte == 0);
+        Some(if is_off { vec![0; value.len()] } else { value })
+    }
+
     /// Makes it again what the options ask for, or what it was.
     pub(super) fn put_back(
         &self,
