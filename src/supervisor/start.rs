@@ -34,18 +34,23 @@ pub struct Options {
 pub fn run(mut options: Options) -> ExitCode {
     // The first process of a machine or container has nobody to return to.
     options.foreground |= process::own_pid() == 1;
+    // What the service manager passed is meant for the process that it started, not for the daemon's.
+    let passed = match Passed::take(&Variables::of_environment(), std::process::id()) {
+        Ok(passed) => passed,
+        Err(error) => return fail(None, &format!("superd can't take the sockets that were passed: {error}")),
+    };
     if options.foreground {
-        return start(options, None);
+        return start(options, passed, None);
     }
     match daemonize::daemonize() {
         Ok(Side::Starter(code)) => code,
-        Ok(Side::Daemon(starter)) => start(options, Some(starter)),
+        Ok(Side::Daemon(starter)) => start(options, passed, Some(starter)),
         Err(error) => fail(None, &format!("superd can't become a daemon: {error}")),
     }
 }
 
-fn start(options: Options, starter: Option<Starter>) -> ExitCode {
-    let mut supervisor = match Supervisor::new(options) {
+fn start(options: Options, passed: Passed, starter: Option<Starter>) -> ExitCode {
+    let mut supervisor = match Supervisor::new(options, passed) {
         Ok(supervisor) => supervisor,
         Err(error) => return fail(starter, &format!("superd can't start: {error}")),
     };
@@ -81,7 +86,7 @@ fn fail(starter: Option<Starter>, errors: &str) -> ExitCode {
 }
 
 impl Supervisor {
-    fn new(options: Options) -> io::Result<Self> {
+    fn new(options: Options, passed: Passed) -> io::Result<Self> {
         let signals = Signals::install()?;
         process::set_undumpable()?;
         // What superd and its roles make is nobody else's to write, whoever started it.
@@ -104,7 +109,7 @@ impl Supervisor {
             control: None,
             // Without netlink (a sandbox may forbid it) what is missing is tried again by time alone.
             interface_news: InterfaceNews::open().ok(),
-            passed: Passed::take(&Variables::of_environment(), std::process::id())?,
+            passed,
             pid_file: None,
             writer_backoff: Backoff::delayed(Duration::from_secs(1), Duration::from_secs(30)),
             state_writer: None,

@@ -3,7 +3,7 @@
 //! | called as        | does                                                                        |
 //! |------------------|-----------------------------------------------------------------------------|
 //! | `datagrams N`    | answers N datagrams with its pid and their text, then exits                 |
-//! | `accept N`       | accepts N connections from the descriptor that LISTEN_FDS names, likewise   |
+//! | `accept N`       | accepts N connections from the descriptor that `LISTEN_FDS` names, likewise |
 //! | `exit`           | exits at once                                                               |
 //! | `fail`           | exits at once, with 1                                                       |
 //! | `spoil WHAT N`   | does WHAT to the listener, then `datagrams N`; 0: exits after one datagram was taken |
