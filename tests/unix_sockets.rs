@@ -131,8 +131,9 @@ fn a_path_that_somebody_has_stays() {
             let path = folder.path().join("x.sock");
             let kept = open(&at(&path, old, 0o600)).unwrap();
             let identity = identify_path(&Endpoint::Unix(at(&path, old, 0o600)));
-            let error = open(&at(&path, new, 0o600)).unwrap_err();
+            let mut error = open(&at(&path, new, 0o600)).unwrap_err();
             assert_eq!(error.errno, nix::errno::Errno::EADDRINUSE, "{old:?}, {new:?}");
+            error.look_for_holder(&Endpoint::Unix(at(&path, new, 0o600)));
             let holder = format!("(held by pid {}, ", std::process::id());
             assert!(error.to_string().contains(&holder), "{old:?}, {new:?}: {error}");
             assert_eq!(identify_path(&Endpoint::Unix(at(&path, new, 0o600))), identity);

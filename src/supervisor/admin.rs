@@ -49,6 +49,9 @@ impl Supervisor {
 
     /// Writes the status to `state_dir/state.json`. A writer does it: a disk may hang.
     pub(super) fn dump_state(&mut self) {
+        if self.state_writer.is_some() {
+            return self.note(Level::Warning, "the state is still being written: its disk does not answer");
+        }
         let Some(path) = self.state_file() else { return };
         if let Err(error) = self.send_state(&path) {
             self.note(Level::Err, &format!("the state can't be written: {error}"));

@@ -81,6 +81,9 @@ pub(super) enum Origin {
     LeftOut,
 }
 
+/// Of so many errors it is found out who has the place.
+const HOLDERS: usize = 4;
+
 /// What to take back if the preparation fails.
 #[derive(Debug, Default)]
 struct Undo {
@@ -186,7 +189,12 @@ impl Supervisor {
             };
             match origin {
                 Ok(origin) => sockets.push(NewSocket { service: index, endpoint: endpoint.clone(), origin }),
-                Err(error) => errors.push(format!("service {}: {error}", service.settings.name)),
+                Err(mut error) => {
+                    if errors.len() < HOLDERS {
+                        error.look_for_holder(endpoint);
+                    }
+                    errors.push(format!("service {}: {error}", service.settings.name));
+                }
             }
         }
         for (index, endpoint) in passed {
@@ -250,7 +258,7 @@ impl Supervisor {
     }
 
     /// A socket that stays: its options are changed where it is, or it is opened anew beside itself.
-    fn keep_socket(&self, key: ListenerKey, service: &Service, undo: &mut Undo) -> Result<Origin, String> {
+    fn keep_socket(&self, key: ListenerKey, service: &Service, undo: &mut Undo) -> Result<Origin, BindError> {
         let kept = Ok(Origin::Kept(key));
         let Some(listener) = self.listeners.get(key) else { return kept };
         let Some(old) = self.services.get(listener.service).map(|service| &service.settings.socket) else {
@@ -263,12 +271,12 @@ impl Supervisor {
             Change::Apply => {
                 undo.options.push((key, new.clone(), old.clone()));
                 options::reapply(listener.fd.as_fd(), kind, old, new)
-                    .map_err(|error| format!("{}: {error}", listener.endpoint))?;
+                    .map_err(|error| BindError::of_option(&listener.endpoint, &error))?;
                 kept
             }
             Change::Reopen(_) => {
                 let endpoint = listener.endpoint.clone();
-                self.open_over(&endpoint, service, vec![key], undo).map_err(|error| error.to_string())
+                self.open_over(&endpoint, service, vec![key], undo)
             }
         }
     }
@@ -279,7 +287,7 @@ impl Supervisor {
         service: &Service,
         going: &HashMap<u16, Vec<ListenerKey>>,
         undo: &mut Undo,
-    ) -> Result<Origin, String> {
+    ) -> Result<Origin, BindError> {
         let overlaps = |key: &ListenerKey| {
             self.listeners.get(*key).is_some_and(|listener| listener.endpoint.overlaps(endpoint))
         };
@@ -288,7 +296,7 @@ impl Supervisor {
         match self.open_over(endpoint, service, over, undo) {
             Err(error) if error.is_absence() => Ok(Origin::Absent(error.errno as i32)),
             Err(error) if error.is_unknown_family() && endpoint.is_optional() => Ok(Origin::LeftOut),
-            other => other.map_err(|error| error.to_string()),
+            other => other,
         }
     }
 

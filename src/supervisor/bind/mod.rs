@@ -66,22 +66,28 @@ pub struct BindError {
 impl BindError {
     fn new(endpoint: &Endpoint, step: Step, error: &io::Error) -> Self {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        let holder = if errno == Errno::EADDRINUSE { find_holder(endpoint) } else { None };
-        Self { endpoint: endpoint.to_string(), step, errno, holder, detail: None }
+        Self { endpoint: endpoint.to_string(), step, errno, holder: None, detail: None }
     }
 
-    fn because(self, detail: String) -> Self {
+    /// Finds out who has the place. It reads much of /proc, some tens of milliseconds.
+    pub fn look_for_holder(&mut self, endpoint: &Endpoint) {
+        if self.errno == Errno::EADDRINUSE && self.detail.is_none() {
+            self.holder = find_holder(endpoint);
+        }
+    }
+
+    pub(super) fn because(self, detail: String) -> Self {
         Self { detail: Some(detail), ..self }
     }
 
-    fn of_option(endpoint: &Endpoint, error: &OptionError) -> Self {
+    pub(super) fn of_option(endpoint: &Endpoint, error: &OptionError) -> Self {
         Self::new(endpoint, Step::Option(error.name), &error.source)
     }
 
     /// Somebody has it whom only superd knows of.
     pub(super) fn in_use(endpoint: &Endpoint, why: String) -> Self {
         let error = io::Error::from_raw_os_error(libc::EADDRINUSE);
-        Self { holder: None, ..Self::new(endpoint, Step::Bind, &error) }.because(why)
+        Self::new(endpoint, Step::Bind, &error).because(why)
     }
 
     /// Is the address or interface not there yet? It may come: the service is degraded, the start is not refused.
@@ -240,8 +246,9 @@ mod tests {
         for ip in ["127.0.0.1", "::1"] {
             let listener = open(&endpoint(ip, 0)).unwrap();
             let taken = endpoint(ip, bound_address(listener.as_fd()).unwrap().port());
-            let error = open(&taken).unwrap_err();
+            let mut error = open(&taken).unwrap_err();
             assert!(!error.is_absence());
+            error.look_for_holder(&taken.clone().into());
             let start = format!("bind {taken}: Address already in use (held by pid {}, ", std::process::id());
             assert!(error.to_string().starts_with(&start), "{error}");
         }
