@@ -151,3 +151,68 @@ fn a_program_on_a_hung_disk_holds_up_nobody_else() {
     superd.until_idle();
     drop(disk);
 }
+
+/// A child that waits for a file system which has its request can't be killed: it holds its place, and nothing else.
+#[test]
+fn a_program_that_cannot_be_killed_holds_its_place_alone() {
+    needs_root!();
+    world::own_mounts();
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("program");
+    fs::copy("/bin/true", &program).unwrap();
+    let stuck = format!(
+        "[service.stuck]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{}\"]\n{{user}}\n",
+        program.display()
+    );
+    let superd = Superd::with(&format!("{HELLO}{stuck}"));
+    superd.allow_errors("stuck");
+    let disk = HungDisk::mount_silent(place.path());
+    let _waiting = superd.connect("stuck");
+    superd.expect_log("launch of stuck stuck at exec");
+    for _ in 0..20 {
+        assert_eq!(superd.connect("hello").read_text(), "hello\n");
+    }
+    assert_eq!((superd.count_log("stuck at exec"), superd.status()["launches"].as_u64()), (1, Some(1)));
+    drop(disk);
+    superd.expect_log("launch-failed stuck");
+    superd.until_idle();
+}
+
+/// A listener that is shut down by whoever holds it (a server that it was lent to, a debugger) polls as broken
+/// for ever: it is made again.
+#[test]
+fn a_listener_that_is_shut_down_is_made_again() {
+    needs_root!();
+    let superd = Superd::with(HELLO);
+    let address = superd.address("hello");
+    shut_down_listener(superd.pid(), address);
+    superd.expect_log("is broken");
+    assert_eq!(superd.address("hello").ip(), address.ip());
+    assert_eq!(superd.connect("hello").read_text(), "hello\n");
+    let turns = || processes::status_number(superd.pid(), "voluntary_ctxt_switches").unwrap();
+    superd.until_idle();
+    let before = turns();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(turns() < before + 10, "superd does not rest");
+}
+
+/// Takes a copy of a process's listener, and shuts it down.
+fn shut_down_listener(pid: i32, address: std::net::SocketAddr) {
+    use std::net::TcpListener;
+    use std::os::fd::{AsRawFd, FromRawFd};
+    // SAFETY: both calls take numbers and give new descriptors or errors.
+    let (copy, process) = unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        (move |number: i32| libc::syscall(libc::SYS_pidfd_getfd, process, number, 0), process)
+    };
+    assert!(process >= 0, "pidfd_open");
+    for (number, _) in processes::open_files(pid) {
+        let Ok(fd @ 0..) = i32::try_from(copy(number)) else { continue };
+        // SAFETY: pidfd_getfd has just made it.
+        let listener = unsafe { TcpListener::from_raw_fd(fd) };
+        if listener.local_addr().is_ok_and(|at| at == address) {
+            nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Read).unwrap();
+        }
+    }
+}

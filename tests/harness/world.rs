@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Client;
 
@@ -64,24 +65,78 @@ os.execvp(sys.argv[1], sys.argv[1:])
 ",
 ];
 
-/// A file system at `path` that lets everybody wait until this is dropped: its server reads no request.
+/// A file system that lets everybody wait until this is dropped.
 pub struct HungDisk {
-    _server: File,
+    server: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    _device: File,
 }
 
 impl HungDisk {
-    /// Needs `own_mounts`.
+    /// Its server reads no request: who waits can be killed. Needs `own_mounts`.
     pub fn mount(path: &Path) -> Self {
-        let server = File::options().read(true).write(true).open("/dev/fuse").expect("open /dev/fuse");
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", server.as_raw_fd());
-        let text = |text: &str| CString::new(text).expect("no NUL");
-        let (target, options) = (text(&path.display().to_string()), text(&options));
-        // SAFETY: all pointers are NUL-terminated strings that outlive the call.
-        let outcome = unsafe {
-            libc::mount(c"hung".as_ptr(), target.as_ptr(), c"fuse".as_ptr(), 0, options.as_ptr().cast())
-        };
-        assert_eq!(outcome, 0, "mount fuse: {}", io::Error::last_os_error());
-        Self { _server: server }
+        let device = mount_fuse(path);
+        Self { server: None, stop: Arc::default(), _device: device }
+    }
+
+    /// Its server reads every request and answers none: who waits can't be killed.
+    pub fn mount_silent(path: &Path) -> Self {
+        let device = mount_fuse(path);
+        let (mut requests, stop) = (device.try_clone().expect("dup"), Arc::new(AtomicBool::new(false)));
+        let told = Arc::clone(&stop);
+        let server = std::thread::spawn(move || {
+            while !told.load(Ordering::SeqCst) {
+                serve_silently(&mut requests);
+            }
+        });
+        Self { server: Some(server), stop, _device: device }
+    }
+}
+
+impl Drop for HungDisk {
+    /// The connection ends with its last descriptor, and everybody gets an error.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(server) = self.server.take() {
+            server.join().expect("the server of the disk");
+        }
+    }
+}
+
+fn mount_fuse(path: &Path) -> File {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut how = File::options();
+    how.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+    let device = how.open("/dev/fuse").expect("open /dev/fuse");
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+    let text = |text: &str| CString::new(text).expect("no NUL");
+    let (target, options) = (text(&path.display().to_string()), text(&options));
+    // SAFETY: all pointers are NUL-terminated strings that outlive the call.
+    let outcome = unsafe {
+        libc::mount(c"hung".as_ptr(), target.as_ptr(), c"fuse".as_ptr(), 0, options.as_ptr().cast())
+    };
+    assert_eq!(outcome, 0, "mount fuse: {}", io::Error::last_os_error());
+    device
+}
+
+/// Takes a request, and answers the first kind alone, without which the kernel sends no other
+/// (linux/fuse.h: `FUSE_INIT` is 26; `fuse_in_header` begins with length, opcode and a 64-bit number that the
+/// answer repeats).
+fn serve_silently(device: &mut File) {
+    let mut request = vec![0; 256 * 1024];
+    let Ok(length @ 16..) = device.read(&mut request) else {
+        return std::thread::sleep(Duration::from_millis(5));
+    };
+    let request = &request[..length];
+    if request[4..8] == 26_u32.to_ne_bytes() {
+        let mut answer = Vec::new();
+        answer.extend(80_u32.to_ne_bytes());
+        answer.extend(0_i32.to_ne_bytes());
+        answer.extend(&request[8..16]);
+        answer.extend(7_u32.to_ne_bytes());
+        answer.extend(31_u32.to_ne_bytes());
+        answer.resize(80, 0);
+        assert_eq!(device.write(&answer).expect("answer FUSE_INIT"), 80);
     }
 }
 
