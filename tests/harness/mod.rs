@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports, unused_macros, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod asker;
 pub mod client;
 pub mod inbox;
 pub mod machine;
@@ -16,6 +17,7 @@ pub mod start;
 pub mod superd;
 pub mod world;
 
+pub use asker::Asker;
 pub use client::Client;
 pub use machine::{have, is_root, skipped};
 pub use processes::Process;
