@@ -234,14 +234,18 @@ fn bring_up(name: &str, peer: &str, address: &str) {
     ip(&format!("addr add {address} dev {name}"));
     // The kernel makes the link's own address once both ends are up, in its own time.
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !std::fs::read_to_string("/proc/net/if_inet6")
-        .unwrap()
-        .lines()
-        .any(|line| line.ends_with(&format!(" {name}")))
-    {
+    while !has_ipv6_address(name) {
         assert!(Instant::now() < deadline, "{name} gets no address of IPv6");
         std::thread::yield_now();
     }
+}
+
+/// One that can be used: its flags, the fifth word, have lost `IFA_F_TENTATIVE`.
+fn has_ipv6_address(interface: &str) -> bool {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap();
+    table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).any(|words| {
+        words[5] == interface && u32::from_str_radix(words[4], 16).unwrap() & libc::IFA_F_TENTATIVE == 0
+    })
 }
 
 fn ip(arguments: &str) {

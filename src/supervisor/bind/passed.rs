@@ -31,6 +31,9 @@ pub fn open_passed(
         let copy = duplicate_above(socket.fd.as_fd(), 3).map_err(failed)?;
         set_nonblocking(copy.as_fd(), !wait).map_err(failed)?;
         options::apply(copy.as_fd(), kind, options).map_err(|e| BindError::of_option(&endpoint, &e))?;
+        if options.backlog.is_some() && !kind.is_datagram() {
+            options::listen(copy.as_fd(), options).map_err(failed)?;
+        }
         copies.push((copy, kind));
     }
     if copies.is_empty() { Err(missing(&endpoint, passed)) } else { Ok(copies) }

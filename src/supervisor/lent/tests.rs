@@ -166,15 +166,15 @@ fn options_of_every_kind_are_put_back() {
             check(|fd| SockRef::from(&fd).set_passcred(true).unwrap(), &["SO_PASSCRED"]);
         }
         let configured =
-            SocketOptions { receive_timeout: time, receive_buffer: Some(50_000), ..Default::default() };
+            SocketOptions { receive_timeout: time, send_buffer: Some(50_000), ..Default::default() };
         super::tests::check(
             &endpoint,
             &configured,
             |fd| {
                 SockRef::from(&fd).set_read_timeout(None).unwrap();
-                SockRef::from(&fd).set_recv_buffer_size(9999).unwrap();
+                SockRef::from(&fd).set_send_buffer_size(9999).unwrap();
             },
-            &["receive_buffer", "receive_timeout"],
+            &["send_buffer", "receive_timeout"],
         );
         if !kind.is_unix() {
             check(

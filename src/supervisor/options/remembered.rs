@@ -35,11 +35,13 @@ impl Remembered {
         for (row, before) in TABLE.iter().zip(&self.known) {
             let hidden = row.name == "multicast_interface" && row.holds_on(kind) && !kind.is_ipv6();
             let now = row.value(fd, kind);
-            if now != *before {
-                row.put_back(fd, kind, options, before.as_deref()).map_err(|_| row.name)?;
+            if now == *before && !hidden {
+                continue;
+            }
+            row.put_back(fd, kind, options, before.as_deref()).map_err(|_| row.name)?;
+            // A reload may have changed it, not the server.
+            if row.value(fd, kind) != now {
                 changed.push(row.name);
-            } else if hidden {
-                row.put_back(fd, kind, options, before.as_deref()).map_err(|_| row.name)?;
             }
         }
         for (other, before) in OTHERS.iter().zip(&self.others) {

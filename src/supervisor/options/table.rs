@@ -89,7 +89,9 @@ pub(super) enum Undo {
 /// In the order in which they are set: bind's own first, `priority` after `tos`, which changes it.
 ///
 /// What a buffer was can't be set back: setting it ends its tuning by the kernel, and `receive_low_water` may
-/// have raised it. What the kernel chose for `multicast_interface` of IPv4 it does not tell. A zero in `max_segment`, the times and queues means "unset" to the kernel, -1 in `ttl`.
+/// have raised it. On unix sockets that of receiving means nothing (unix(7)). The interface of
+/// `multicast_interface` can't be read back over IPv4. A zero in `max_segment`, the times and queues means "unset"
+/// to the kernel, -1 in `ttl`.
 pub(super) const TABLE: &[Row] = &[
     row("reuse_address", Kind::Switch, socket(libc::SO_REUSEADDR), |o| o.reuse_address.map(switch))
         .only_on(Holds::TcpAndGroups)
@@ -101,6 +103,7 @@ pub(super) const TABLE: &[Row] = &[
     row("transparent", Kind::Switch, ip(libc::IP_TRANSPARENT), |o| o.transparent.map(switch))
         .over_v6(ipv6(libc::IPV6_TRANSPARENT)),
     row("receive_buffer", Kind::Buffer, socket(libc::SO_RCVBUF), |o| o.receive_buffer.map(number))
+        .only_on(Holds::Internet)
         .undone_by(Undo::Reopen),
     row("send_buffer", Kind::Buffer, socket(libc::SO_SNDBUF), |o| o.send_buffer.map(number))
         .undone_by(Undo::Reopen),

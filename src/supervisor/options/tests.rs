@@ -160,7 +160,7 @@ fn datagrams_and_unix_sockets_have_options_too() {
     use SocketKind::{Udp, Udp6, UnixDatagram, UnixStream};
     let all = &[Udp, Udp6, UnixDatagram, UnixStream];
     let udp = &[Udp, Udp6];
-    check_on(all, "receive_buffer", &SocketOptions { receive_buffer: Some(50_000), ..OFF }, "50000");
+    check_on(udp, "receive_buffer", &SocketOptions { receive_buffer: Some(50_000), ..OFF }, "50000");
     check_on(all, "send_buffer", &SocketOptions { send_buffer: Some(60_000), ..OFF }, "60000");
     check_on(all, "receive_timeout", &SocketOptions { receive_timeout: Some(seconds(3)), ..OFF }, "3s");
     check_on(&[UnixStream], "receive_low_water", &SocketOptions { receive_low_water: Some(9), ..OFF }, "9");
@@ -294,5 +294,38 @@ fn every_option_of_the_configuration_has_a_row() {
     let fields = serde_json::to_value(&all).unwrap();
     for field in fields.as_object().unwrap().keys().filter(|field| *field != "backlog") {
         assert!(TABLE.iter().any(|row| row.name == field), "{field} has no row");
+    }
+}
+
+/// What a configuration may say of a listener is what is set on it.
+#[test]
+fn the_configuration_allows_what_holds() {
+    use crate::config::keys::option_holds_on;
+    use crate::model::endpoint::{Endpoint, InetEndpoint, Transport, UnixEndpoint, UnixKind, UnixName};
+    use crate::supervisor::bind::kind_of;
+    let inet = |transport, ip: &str| {
+        let ip = ip.parse().unwrap();
+        Endpoint::Inet(InetEndpoint { transport, ip, port: 1, zone: None, interface: None, optional: false })
+    };
+    let unix = |kind| {
+        let name = UnixName::Abstract("x".to_owned());
+        Endpoint::Unix(UnixEndpoint { kind, name, owner: None, group: None, mode: 0 })
+    };
+    let endpoints = [
+        inet(Transport::Tcp, "0.0.0.0"),
+        inet(Transport::Tcp, "::"),
+        inet(Transport::Udp, "0.0.0.0"),
+        inet(Transport::Udp, "::"),
+        inet(Transport::Udp, "239.1.2.3"),
+        inet(Transport::Udp, "ff02::1"),
+        unix(UnixKind::Stream),
+        unix(UnixKind::Datagram),
+        unix(UnixKind::SeqPacket),
+    ];
+    for endpoint in endpoints {
+        let kind = kind_of(&endpoint).unwrap();
+        for name in TABLE.iter().map(|row| row.name).filter(|name| !name.contains('.')).chain(["backlog"]) {
+            assert_eq!(option_holds_on(name, &endpoint), holds(name, kind), "{name} on {endpoint}");
+        }
     }
 }
