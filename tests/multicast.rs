@@ -7,84 +7,16 @@
 mod harness;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use harness::world::{enter_network, own_network, run};
-use harness::{Superd, needs_program, needs_root, until};
+use harness::world::own_network;
+use harness::{Link, Superd, needs_program, needs_root, until};
 use socket2::SockRef;
 
 fn waiting(name: &str, listen: &str) -> String {
     format!(
         "[service.{name}]\nlisten = \"{listen}\"\nexec = [\"{{waiter}}\", \"datagrams\", \"1\"]\nwait = true\n{{user}}\n"
     )
-}
-
-fn ip(words: &str) -> String {
-    run(&[&["ip"], words.split(' ').collect::<Vec<_>>().as_slice()].concat())
-}
-
-/// Networks with a name so far: tests run side by side.
-static MADE: AtomicU32 = AtomicU32::new(0);
-
-/// A pair of interfaces; the far one is in another network.
-struct Link {
-    near: &'static str,
-    far: &'static str,
-    network: String,
-    net: u8,
-}
-
-impl Link {
-    fn make(near: &'static str, far: &'static str, net: u8) -> Self {
-        let network = format!("superd-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::SeqCst));
-        let link = Self { near, far, network, net };
-        ip(&format!("netns add {}", link.network));
-        link.plug_in();
-        link
-    }
-
-    fn plug_in(&self) {
-        let Self { near, far, network, net } = self;
-        ip(&format!("link add {near} type veth peer name {far} netns {network}"));
-        ip(&format!("addr add 192.0.{net}.1/24 dev {near}"));
-        ip(&format!("-n {network} addr add 192.0.{net}.2/24 dev {far}"));
-        ip(&format!("-n {network} link set {far} up"));
-        ip(&format!("link set {near} up"));
-        for at in [format!("-6 addr show dev {near}"), format!("-n {network} -6 addr show dev {far}")] {
-            until("the link's own addresses", || {
-                let addresses = ip(&at);
-                (addresses.contains("fe80::") && !addresses.contains("tentative")).then_some(())
-            });
-        }
-    }
-
-    fn unplug(&self) {
-        ip(&format!("link del {}", self.near));
-    }
-
-    /// A socket at the far end.
-    fn client(&self, to: &str) -> Far {
-        let to: SocketAddr = to.parse().unwrap();
-        let open = || {
-            enter_network(&self.network);
-            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = UdpSocket::bind(any).unwrap();
-            socket.set_broadcast(true).unwrap();
-            SockRef::from(&socket).bind_device(Some(self.far.as_bytes())).unwrap();
-            socket
-        };
-        let socket = std::thread::scope(|scope| scope.spawn(open).join().unwrap());
-        Far { socket, to }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        // Another panic while a test fails would hide the first.
-        let _ = Command::new("ip").args(["netns", "del", &self.network]).status();
-    }
 }
 
 /// A client at the far end, for one group or address.
@@ -94,6 +26,18 @@ struct Far {
 }
 
 impl Far {
+    fn of(link: &Link, to: &str) -> Self {
+        let to: SocketAddr = to.parse().unwrap();
+        let socket = link.at_far_end(|| {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.set_broadcast(true).unwrap();
+            SockRef::from(&socket).bind_device(Some(link.far.as_bytes())).unwrap();
+            socket
+        });
+        Self { socket, to }
+    }
+
     fn send(&self, text: &str) {
         self.socket.send_to(text.as_bytes(), self.to).unwrap();
     }
@@ -126,10 +70,10 @@ fn check_group(group: &str, other: &str, unicast: &str) {
     let superd = Superd::with(&config);
     let to = |ip: &str| format!("{ip}:7079");
     let count = |name: &str| superd.service(name)["started"].as_u64().unwrap();
-    two.client(&to(group)).expect("of the other interface");
-    one.client(&to(other)).expect("of the other group");
-    one.client(&to(unicast)).send("unicast");
-    one.client(&to(group)).expect("of the group");
+    Far::of(&two, &to(group)).expect("of the other interface");
+    Far::of(&one, &to(other)).expect("of the other group");
+    Far::of(&one, &to(unicast)).send("unicast");
+    Far::of(&one, &to(group)).expect("of the group");
     superd.until_idle();
     assert_eq!([count("x"), count("y"), count("z")], [1, 1, 1], "{group}");
 }
@@ -158,8 +102,8 @@ fn broadcasts_are_received() {
     let link = Link::make("va", "fa", 2);
     for to in ["192.0.2.255:7081", "255.255.255.255:7081"] {
         let superd = Superd::with(&waiting("x", &format!("udp:{to}")));
-        link.client("192.0.2.1:7081").send("unicast");
-        link.client(to).expect("to all");
+        Far::of(&link, "192.0.2.1:7081").send("unicast");
+        Far::of(&link, to).expect("to all");
         superd.until_idle();
         assert_eq!(superd.service("x")["started"], 1);
     }
@@ -174,11 +118,11 @@ fn a_group_is_joined_again_when_its_interface_comes_back() {
     for group in ["239.1.2.3", "[ff05::7079]"] {
         let _superd = Superd::with(&waiting("x", &format!("udp:{group}:7079%va")));
         let to = format!("{group}:7079");
-        link.client(&to).expect("before");
+        Far::of(&link, &to).expect("before");
         for round in 0..2 {
             link.unplug();
             link.plug_in();
-            let client = link.client(&to);
+            let client = Far::of(&link, &to);
             let text = format!("round {round}");
             // superd hears of the interface in its own time.
             until("the group to be joined again", || {
@@ -198,5 +142,5 @@ fn a_group_waits_for_its_interface() {
     assert_eq!(superd.service("x")["state"], "degraded");
     let link = Link::make("va", "fa", 2);
     superd.until_service("x", "online", |service| service["state"] == "online");
-    link.client("239.1.2.3:7079").expect("hello");
+    Far::of(&link, "239.1.2.3:7079").expect("hello");
 }

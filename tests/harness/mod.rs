@@ -11,6 +11,7 @@
 pub mod asker;
 pub mod client;
 pub mod inbox;
+pub mod link;
 pub mod machine;
 pub mod processes;
 pub mod start;
@@ -19,6 +20,7 @@ pub mod world;
 
 pub use asker::Asker;
 pub use client::Client;
+pub use link::Link;
 pub use machine::{have, is_root, skipped};
 pub use processes::Process;
 pub use start::Start;
