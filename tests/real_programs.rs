@@ -162,7 +162,7 @@ fn tftpd_and_fifty_clients_at_once() {
     let config = service("tftp", &words, "user = \"root\"\nwait = true").replace("tcp4:", "udp:");
     let superd = Superd::with(&format!("{daemon}{config}"));
     let address = superd.address("tftp");
-    let get = |n: u8| {
+    let get = &|n: u8| {
         let (port, file) = (address.port().to_string(), format!("file-{n}"));
         let target = got.join(&file).display().to_string();
         let ip = address.ip().to_string();
@@ -170,14 +170,15 @@ fn tftpd_and_fifty_clients_at_once() {
         assert_eq!(fs::read(&target).unwrap(), fs::read(served.join(&file)).unwrap(), "{file}");
     };
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(move || get(n))).collect();
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        for n in 0..CLIENTS {
+            scope.spawn(move || get(n));
+        }
     });
     assert_eq!(superd.service("tftp")["started"], 1);
     assert_eq!(superd.service("tftp")["state"], "online");
 }
 
-/// What sd_listen_fds(3) and sd_is_socket(3) ask for; it goes when nobody has come for a moment.
+/// What `sd_listen_fds(3)` and `sd_is_socket(3)` ask for; it goes when nobody has come for a moment.
 const ACTIVATED: &str = r"
 import os, select, socket
 assert os.environ['LISTEN_PID'] == str(os.getpid()) and os.environ['LISTEN_FDS'] == '1'
@@ -272,7 +273,11 @@ fn an_agent_that_reports() {
         assert_eq!(sections, ["<<<check_mk>>>", "<<<df>>>", "<<<numbers>>>", "<<<uptime>>>"]);
         assert!(text.contains("\nOnlyFrom: 127.0.0.1\n") && text.contains("\n39999\n40000\n<<<uptime>>>\n"));
     };
-    std::thread::scope(|scope| (0..SERVERS).for_each(|_| drop(scope.spawn(ask))));
+    std::thread::scope(|scope| {
+        for _ in 0..SERVERS {
+            scope.spawn(ask);
+        }
+    });
     superd.until_idle();
 }
 

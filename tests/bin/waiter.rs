@@ -4,7 +4,7 @@
 //! |----------------------|---------------------------------------------------------------------------------|
 //! | `datagrams N`        | answers N datagrams with its pid and their text, then exits; after one that     |
 //! |                      | says `hold` it goes no further, and waits for a signal                          |
-//! | `accept N`           | accepts N connections from the descriptor that LISTEN_FDS names, likewise       |
+//! | `accept N`           | accepts N connections from the descriptor that `LISTEN_FDS` names, likewise     |
 //! | `hold`               | takes nothing, and waits for a signal                                           |
 //! | `exit`               | exits at once                                                                   |
 //! | `fail`               | exits at once, with 1                                                           |
