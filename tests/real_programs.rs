@@ -5,7 +5,10 @@
 mod harness;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -135,6 +138,146 @@ fn a_web_page_by_a_shell_and_curl() {
     let address: SocketAddr = superd.address("web");
     let page = run(&["curl", "-sS", "--http0.9", &format!("http://{address}/page")]);
     assert!(page.starts_with("GET /page HTTP/1.1") && page.ends_with("from 127.0.0.1\n"), "{page}");
+    superd.until_idle();
+}
+
+#[test]
+fn tftpd_and_fifty_clients_at_once() {
+    const CLIENTS: u8 = 50;
+    needs_root!();
+    needs_program!("in.tftpd", "tftp");
+    let place = tempfile::tempdir().unwrap();
+    let (served, got) = (place.path().join("served"), place.path().join("got"));
+    for folder in [place.path(), &served, &got] {
+        let _ = fs::create_dir(folder);
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for n in 0..CLIENTS {
+        // No two have the same length, some end with a whole block of 512.
+        fs::write(served.join(format!("file-{n}")), vec![n; 20_000 + 256 * usize::from(n)]).unwrap();
+    }
+    let words = [&path("in.tftpd"), "--secure", "--user", "nobody", served.to_str().unwrap()];
+    // It stays for a quarter of an hour after its last client.
+    let daemon = "[daemon]\nshutdown_grace = \"300ms\"\n";
+    let config = service("tftp", &words, "user = \"root\"\nwait = true").replace("tcp4:", "udp:");
+    let superd = Superd::with(&format!("{daemon}{config}"));
+    let address = superd.address("tftp");
+    let get = &|n: u8| {
+        let (port, file) = (address.port().to_string(), format!("file-{n}"));
+        let target = got.join(&file).display().to_string();
+        let ip = address.ip().to_string();
+        run(&["tftp", "-m", "binary", &ip, &port, "-c", "get", &file, &target]);
+        assert_eq!(fs::read(&target).unwrap(), fs::read(served.join(&file)).unwrap(), "{file}");
+    };
+    std::thread::scope(|scope| {
+        for n in 0..CLIENTS {
+            scope.spawn(move || get(n));
+        }
+    });
+    assert_eq!(superd.service("tftp")["started"], 1);
+    assert_eq!(superd.service("tftp")["state"], "online");
+}
+
+/// What `sd_listen_fds(3)` and `sd_is_socket(3)` ask for; it goes when nobody has come for a moment.
+const ACTIVATED: &str = r"
+import os, select, socket
+assert os.environ['LISTEN_PID'] == str(os.getpid()) and os.environ['LISTEN_FDS'] == '1'
+listener = socket.socket(fileno=3)
+assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+listener.setblocking(False)
+served = 0
+while select.select([listener], [], [], 0.3)[0]:
+    connection, _ = listener.accept()
+    connection.setblocking(True)
+    served += 1
+    text = connection.recv(100).decode()
+    name = os.environ['LISTEN_FDNAMES']
+    connection.sendall(f'{name} {os.getpid()} {served} {text}'.encode())
+    connection.close()
+";
+
+/// Not the first in PATH, which may be one user's own.
+const PYTHON: &str = "/usr/bin/python3";
+
+#[test]
+fn a_daemon_made_for_socket_activation() {
+    if !Path::new(PYTHON).exists() {
+        return harness::skipped(PYTHON);
+    }
+    let place = tempfile::tempdir().unwrap();
+    let script = place.path().join("daemon.py");
+    fs::write(&script, ACTIVATED).unwrap();
+    for path in [place.path(), &script] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let words = [PYTHON, script.to_str().unwrap()];
+    let tcp = service("tcp", &words, "{user}\nwait = true");
+    let unix =
+        service("unix", &words, "{user}\nwait = true").replace("tcp4:127.0.0.1:0", "unix:{dir}/x.sock");
+    let superd = Superd::with(&(tcp + &unix));
+    let ask_tcp = || talk(superd.connect("tcp").stream);
+    let ask_unix = || talk(UnixStream::connect(superd.dir().join("x.sock")).unwrap());
+    for (name, ask) in [("tcp", &ask_tcp as &dyn Fn() -> String), ("unix", &ask_unix)] {
+        let mut pids = Vec::new();
+        for _ in 0..2 {
+            let (one, two) = (ask(), ask());
+            let pid =
+                one.strip_prefix(name).and_then(|rest| rest.strip_suffix(" 1 hello")).unwrap().to_owned();
+            assert_eq!(two, format!("{name}{pid} 2 hello"));
+            pids.push(pid);
+            // The daemon goes and leaves O_NONBLOCK set; the next client starts it again.
+            superd.until_idle();
+        }
+        assert_ne!(pids[0], pids[1]);
+    }
+}
+
+fn talk(mut stream: impl Read + Write) -> String {
+    stream.write_all(b"hello").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Health checkers send a request, and the program answers whatever it is.
+#[test]
+fn a_health_check_that_reads_no_request() {
+    needs_program!("curl");
+    // Without a length the end of the connection is the end of the page, and a reset is none.
+    let script = r"printf 'HTTP/1.0 200 OK\r\n\r\nhealthy\n'";
+    let config = service("health", &["/bin/sh", "-c", script], "{user}\ntimeout = { drain = \"2s\" }");
+    let superd = Superd::with(&config);
+    let url = format!("http://{}/health", superd.address("health"));
+    let long = "x".repeat(4000);
+    for _ in 0..20 {
+        assert_eq!(run(&["curl", "-sS", &url]), "healthy\n");
+        assert_eq!(
+            run(&["curl", "-sS", "--data", &long, "-H", &format!("X-Long: {long}"), &url]),
+            "healthy\n"
+        );
+    }
+    superd.until_idle();
+    assert_eq!(superd.service("health")["started"], 40);
+}
+
+/// The agent of a monitoring system: sections, a good deal of text, for a server that sends nothing.
+#[test]
+fn an_agent_that_reports() {
+    const SERVERS: usize = 10;
+    let script = r#"echo '<<<check_mk>>>'; echo "Version: 1"; echo "OnlyFrom: $REMOTE_HOST"
+        echo '<<<df>>>'; df -P /; echo '<<<numbers>>>'; seq 1 40000; echo '<<<uptime>>>'; cat /proc/uptime"#;
+    let superd = Superd::with(&service("agent", &["/bin/sh", "-c", script], "{user}"));
+    let ask = || {
+        let text = superd.connect("agent").read_text();
+        let sections: Vec<&str> = text.lines().filter(|line| line.starts_with("<<<")).collect();
+        assert_eq!(sections, ["<<<check_mk>>>", "<<<df>>>", "<<<numbers>>>", "<<<uptime>>>"]);
+        assert!(text.contains("\nOnlyFrom: 127.0.0.1\n") && text.contains("\n39999\n40000\n<<<uptime>>>\n"));
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..SERVERS {
+            scope.spawn(ask);
+        }
+    });
     superd.until_idle();
 }
 

@@ -261,10 +261,13 @@ impl Supervisor {
     fn keep_socket(&self, key: ListenerKey, service: &Service, undo: &mut Undo) -> Result<Origin, BindError> {
         let kept = Ok(Origin::Kept(key));
         let Some(listener) = self.listeners.get(key) else { return kept };
-        let Some(old) = self.services.get(listener.service).map(|service| &service.settings.socket) else {
-            return kept;
-        };
-        let new = &service.socket;
+        let Some(running) = self.services.get(listener.service) else { return kept };
+        if *running.name() != service.name
+            && let Some(error) = self.refuse_lent(&listener.endpoint, key)
+        {
+            return Err(error);
+        }
+        let (old, new) = (&running.settings.socket, &service.socket);
         let kind = SocketKind::of(listener.fd.as_fd()).unwrap_or(SocketKind::Tcp);
         match options::change(kind, old, new) {
             Change::Nothing => kept,

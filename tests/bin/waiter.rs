@@ -1,19 +1,25 @@
 //! A server of the tests that is given its listener: it serves so many, or spoils the listener, or does nothing.
 //!
-//! | called as        | does                                                                        |
-//! |------------------|-----------------------------------------------------------------------------|
-//! | `datagrams N`    | answers N datagrams with its pid and their text, then exits                 |
-//! | `accept N`       | accepts N connections from the descriptor that `LISTEN_FDS` names, likewise |
-//! | `exit`           | exits at once                                                               |
-//! | `fail`           | exits at once, with 1                                                       |
-//! | `spoil WHAT N`   | does WHAT to the listener, then `datagrams N`; 0: exits after one datagram was taken |
+//! | called as            | does                                                                            |
+//! |----------------------|---------------------------------------------------------------------------------|
+//! | `datagrams N`        | answers N datagrams with its pid and their text, then exits; after one that     |
+//! |                      | says `hold` it goes no further, and waits for a signal                          |
+//! | `accept N`           | accepts N connections from the descriptor that `LISTEN_FDS` names, likewise     |
+//! | `hold`               | takes nothing, and waits for a signal                                           |
+//! | `exit`               | exits at once                                                                   |
+//! | `fail`               | exits at once, with 1                                                           |
+//! | `spoil WHAT`         | answers one datagram, does WHAT to the listener, and exits                      |
+//! | `spoil-stream WHAT`  | accepts one connection, does WHAT to the listener, and exits                    |
 //!
 //! Knows nothing of superd but what `sd_listen_fds(3)` promises.
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::net::UdpSocket;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use socket2::Socket;
 
 fn main() {
     let words: Vec<String> = std::env::args().collect();
@@ -21,10 +27,15 @@ fn main() {
     match words.get(1).map(String::as_str) {
         Some("datagrams") => datagrams(number(2)),
         Some("accept") => accept(number(2)),
+        Some("hold") => hold(),
         Some("exit") => {}
         Some("fail") => std::process::exit(1),
         Some("spoil") => {
             datagrams(1);
+            spoil(&words[2]);
+        }
+        Some("spoil-stream") => {
+            accept(1);
             spoil(&words[2]);
         }
         _ => std::process::exit(64),
@@ -32,19 +43,24 @@ fn main() {
 }
 
 /// A listener under its number, never closed here: it is another's, too.
-fn listener<T: From<OwnedFd>>(number: RawFd) -> std::mem::ManuallyDrop<T> {
+fn listener<T: From<OwnedFd>>(number: RawFd) -> ManuallyDrop<T> {
     // SAFETY: the descriptor was given to this process, and is not closed by it.
-    std::mem::ManuallyDrop::new(T::from(unsafe { OwnedFd::from_raw_fd(number) }))
+    ManuallyDrop::new(T::from(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
+/// A client of a unix socket has an address, too, if it is bound.
 fn datagrams(count: usize) {
-    let socket = listener::<UdpSocket>(0);
-    let mut buffer = [0; 2048];
+    let socket = listener::<Socket>(0);
     for _ in 0..count {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
         let (length, from) = socket.recv_from(&mut buffer).unwrap();
-        let mut answer = format!("{} ", std::process::id()).into_bytes();
-        answer.extend_from_slice(&buffer[..length]);
-        socket.send_to(&answer, from).unwrap();
+        // SAFETY: the kernel has written so many bytes.
+        let text: Vec<u8> = buffer[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
+        let answer = [format!("{} ", std::process::id()).as_bytes(), &text].concat();
+        socket.send_to(&answer, &from).unwrap();
+        if text == b"hold" {
+            hold();
+        }
     }
 }
 
@@ -52,14 +68,17 @@ fn accept(count: usize) {
     let pid: u32 = std::env::var("LISTEN_PID").unwrap().parse().unwrap();
     assert_eq!(pid, std::process::id());
     assert_eq!(std::env::var("LISTEN_FDS").unwrap(), "1");
-    let socket = listener::<TcpListener>(3);
+    let socket = listener::<Socket>(3);
     for _ in 0..count {
-        // A unix connection answers the same calls.
-        let connection = nix::sys::socket::accept(socket.as_raw_fd()).unwrap();
-        // SAFETY: accept has just made it.
-        let connection = unsafe { OwnedFd::from_raw_fd(connection) };
+        let (connection, _) = socket.accept().unwrap();
         let name = std::env::var("LISTEN_FDNAMES").unwrap();
-        nix::unistd::write(&connection, format!("{} {name}\n", std::process::id()).as_bytes()).unwrap();
+        connection.send(format!("{} {name}\n", std::process::id()).as_bytes()).unwrap();
+    }
+}
+
+fn hold() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 
@@ -78,6 +97,7 @@ fn spoil(what: &str) {
         }
         "option" => setsockopt(&*socket, sockopt::RcvBuf, &4096).unwrap(),
         "shutdown" => drop(shutdown(0, Shutdown::Both)),
+        "shutdown-read" => drop(shutdown(0, Shutdown::Read)),
         "connect" => socket.connect("127.0.0.1:9").unwrap(),
         _ => std::process::exit(64),
     }

@@ -8,15 +8,19 @@
 #![allow(dead_code, unused_imports, unused_macros, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod asker;
 pub mod client;
 pub mod inbox;
+pub mod link;
 pub mod machine;
 pub mod processes;
 pub mod start;
 pub mod superd;
 pub mod world;
 
+pub use asker::Asker;
 pub use client::Client;
+pub use link::Link;
 pub use machine::{have, is_root, skipped};
 pub use processes::Process;
 pub use start::Start;

@@ -39,6 +39,14 @@ pub fn own_network() {
     run(&["ip", "link", "set", "lo", "up"]);
 }
 
+/// Puts the calling thread into a network that `ip netns add` has made.
+pub fn enter_network(name: &str) {
+    let namespace = File::open(format!("/run/netns/{name}")).expect("a named network");
+    // SAFETY: the descriptor is open, and the call concerns the calling thread alone.
+    let outcome = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    assert_eq!(outcome, 0, "setns: {}", io::Error::last_os_error());
+}
+
 /// Gives the calling thread its own view of what is mounted.
 pub fn own_mounts() {
     // SAFETY: takes a number alone, and concerns the calling thread alone.
