@@ -8,6 +8,8 @@
 //! | `start`, `turn`, `shutdown` | the life of superd |
 //! | `accept`, `launches`, `lifecycle` | the life of a connection |
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
+//! | `lending`, `lent` | listeners that are lent to servers which wait |
+//! | `bind`, `options`, `holder` | sockets of every kind, and their options |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `collecting` | standard errors on their way into the log |
 //! | `pause`, `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
