@@ -26,8 +26,9 @@ fn unicast_is_nobody_elses() {
         for ip in ["127.0.0.1", "::1", "0.0.0.0", "::"] {
             let kept = open(&endpoint(ip, None)).unwrap();
             assert!(!SockRef::from(&kept).reuse_address().unwrap(), "{ip}");
-            let error = open(&endpoint(ip, None)).unwrap_err().to_string();
-            assert!(error.contains("Address already in use (held by pid "), "{error}");
+            let mut error = open(&endpoint(ip, None)).unwrap_err();
+            error.look_for_holder(&endpoint(ip, None));
+            assert!(error.to_string().contains("Address already in use (held by pid "), "{error}");
             let other = socket2::Socket::new(
                 if ip.contains(':') { socket2::Domain::IPV6 } else { socket2::Domain::IPV4 },
                 socket2::Type::DGRAM,
