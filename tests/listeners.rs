@@ -67,7 +67,7 @@ fn probe_of(kind: Type, address: &SockAddr) -> Value {
     let mut text = Vec::new();
     let mut socket = &socket;
     // A packet is a read: what does not fit is lost.
-    let mut packet = [0; 65536];
+    let mut packet = vec![0; 65536];
     loop {
         match socket.read(&mut packet).unwrap() {
             0 => break,
