@@ -137,3 +137,23 @@ fn datagrams_need_a_server_that_waits() {
         assert!(errors.contains(expected), "{errors}");
     }
 }
+
+#[test]
+fn a_socket_that_a_server_has_is_not_anothers() {
+    needs_program!("python3");
+    let held = |name: &str| {
+        let how = "exec = [\"{waiter}\", \"datagrams\", \"2\"]\nwait = true";
+        format!("[daemon]\nshutdown_grace = \"300ms\"\n{}", service(name, "q", how))
+    };
+    let superd = with_sockets(&held("x"), &["q=udp:0"]).start();
+    let asker = Asker::of(superd.address("x"));
+    let pid = asker.ask("first");
+    superd.allow_errors("service y: ");
+    superd.rewrite(&held("y"));
+    let errors = superd.reload().expect_err("the socket is the server's").join("\n");
+    assert!(errors.contains(&format!("the server of x (pid {pid}) still has it")), "{errors}");
+    assert_eq!(asker.ask("second"), pid);
+    superd.until_idle();
+    superd.reload_with(&held("y"));
+    assert_ne!(asker.ask("third"), pid);
+}

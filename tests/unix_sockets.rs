@@ -216,8 +216,9 @@ fn clients_reach_every_kind() {
     let name = UnixName::Abstract(format!("superd-test-{}", std::process::id()));
     let hidden = UnixEndpoint { name, ..at(&path, UnixKind::SeqPacket, 0o600) };
     let _kept = open(&hidden).unwrap();
-    let error = open(&hidden).unwrap_err().to_string();
-    assert!(error.contains("Address already in use (held by pid "), "{error}");
+    let mut error = open(&hidden).unwrap_err();
+    error.look_for_holder(&Endpoint::Unix(hidden));
+    assert!(error.to_string().contains("Address already in use (held by pid "), "{error}");
 }
 
 #[test]

@@ -91,6 +91,50 @@ fn a_new_service_where_a_server_listens_is_refused() {
     assert_ne!(asker.ask("there"), pid);
 }
 
+/// What the service becomes meanwhile holds once the server has ended.
+#[test]
+fn a_service_changes_under_its_server() {
+    let disabled = waiting("x", ANY, "enabled = false");
+    let (superd, _asker, pid) = with_server(ANY);
+    superd.reload_with(&disabled);
+    assert!(Process::of(pid).is_some_and(|server| server.is_alive()));
+    assert_eq!(superd.service("x")["sessions"], 1);
+    end(pid);
+    superd.until_idle();
+    superd.reload_with(&waiting("x", ANY, ""));
+    assert_ne!(Asker::of(superd.address("x")).ask("again"), pid);
+}
+
+#[test]
+fn a_service_that_waits_no_more_serves_who_waits() {
+    let superd = Superd::with(&stream("waiter", "hold", true));
+    let mut held = superd.connect("x");
+    superd.until_service("x", "lent", |service| service["sessions"] == 1);
+    superd.reload_with(&stream("probe", "hello", false));
+    let children = superd.children();
+    end(children.iter().find(|child| child.comm == "waiter").unwrap().pid);
+    // Nobody had taken it: it is served as the configuration has it now.
+    assert_eq!(held.read_text(), "hello\n");
+    assert_eq!(superd.connect("x").read_text(), "hello\n");
+}
+
+#[test]
+fn a_service_that_rests_and_waits_no_more_serves() {
+    let superd = Superd::with(&stream("waiter", "exit", true));
+    let mut held = superd.connect("x");
+    superd.expect_log("paused x reason=backoff");
+    superd.reload_with(&stream("probe", "hello", false));
+    assert_eq!(held.read_text(), "hello\n");
+    assert_eq!(superd.connect("x").read_text(), "hello\n");
+}
+
+fn stream(program: &str, part: &str, wait: bool) -> String {
+    format!(
+        "[daemon]\nshutdown_grace = \"300ms\"\n[service.x]\nlisten = \"tcp4:127.0.0.1:0\"\n\
+         exec = [\"{{{program}}}\", \"{part}\"]\nwait = {wait}\n{{user}}\n"
+    )
+}
+
 #[test]
 fn the_end_of_superd_is_its_servers_end() {
     let mut superd = Superd::with(&waiting("x", ANY, ""));

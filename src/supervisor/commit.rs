@@ -14,7 +14,7 @@ use crate::sys::overlap::allow_overlap;
 
 use super::Supervisor;
 use super::bind::set_path_rights;
-use super::listeners::ListenerKey;
+use super::listeners::{ListenerKey, Loan};
 use super::prepare::{NewService, NewSocket, Origin, Prepared};
 use super::services::{Absent, PlanId, Service};
 
@@ -155,7 +155,7 @@ impl Supervisor {
     fn keep_listener(&mut self, key: ServiceKey, listener: ListenerKey, endpoint: Endpoint) {
         let wait = self.services.get(key).is_some_and(|service| service.settings.wait);
         let Some(kept) = self.listeners.get_mut(listener) else { return };
-        if kept.lent.is_none() {
+        if !matches!(kept.lent, Some(Loan::Server(_))) {
             // Neither can fail on a socket that is open and a path that is superd's.
             let _ = set_nonblocking(kept.fd.as_fd(), !wait);
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::config::settings::Level;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
+use crate::sys::fd::set_nonblocking;
 use crate::sys::kind::SocketKind;
 use crate::sys::waiting::{Waiting, waiting};
 
@@ -71,8 +72,13 @@ impl Supervisor {
         if let Restored::Gone(_) = self.restore(key, &keepsake) {
             return self.reopen_broken(key, libc::EINVAL);
         }
+        let waits = self.services.get(service).is_some_and(|running| running.settings.wait);
+        if let Some(fd) = self.listeners.fd(key).filter(|_| !waits) {
+            // A reload has made it one that superd accepts from: a call that blocks would hold up everybody.
+            let _ = set_nonblocking(fd, true);
+        }
         let unserved = self.listeners.get(key).is_some_and(|listener| keepsake.is_untouched(listener));
-        if unserved && self.now < since + SHORT {
+        if waits && unserved && self.now < since + SHORT {
             self.rest(key, service);
         } else if let Some(listener) = self.listeners.get_mut(key) {
             listener.rests = fresh_rests();

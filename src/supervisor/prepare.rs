@@ -226,7 +226,11 @@ impl Supervisor {
     /// The sockets that the service manager passed under a name: those that are in use already, or copies.
     fn passed_sockets(&self, endpoint: &Endpoint, service: &Service) -> Result<Vec<Origin>, String> {
         let used = self.listeners.iter().filter(|(_, listener)| listener.endpoint == *endpoint);
-        let used: Vec<Origin> = used.map(|(key, _)| Origin::Kept(key)).collect();
+        let kept = |(key, _)| match self.refuse_anothers(key, service) {
+            Ok(()) => Ok(Origin::Kept(key)),
+            Err(error) => Err(error.to_string()),
+        };
+        let used = used.map(kept).collect::<Result<Vec<_>, _>>()?;
         if !used.is_empty() {
             return Ok(used);
         }
@@ -262,11 +266,7 @@ impl Supervisor {
         let kept = Ok(Origin::Kept(key));
         let Some(listener) = self.listeners.get(key) else { return kept };
         let Some(running) = self.services.get(listener.service) else { return kept };
-        if *running.name() != service.name
-            && let Some(error) = self.refuse_lent(&listener.endpoint, key)
-        {
-            return Err(error);
-        }
+        self.refuse_anothers(key, service)?;
         let (old, new) = (&running.settings.socket, &service.socket);
         let kind = SocketKind::of(listener.fd.as_fd()).unwrap_or(SocketKind::Tcp);
         match options::change(kind, old, new) {
@@ -328,6 +328,17 @@ impl Supervisor {
             undo.paths.push((endpoint.clone(), identity));
         }
         Ok(Origin::Opened(fd, over))
+    }
+
+    /// A listener that another service's server has can't change hands: both would take from one queue.
+    fn refuse_anothers(&self, key: ListenerKey, service: &Service) -> Result<(), BindError> {
+        let Some(listener) = self.listeners.get(key) else { return Ok(()) };
+        let is_its_own =
+            self.services.get(listener.service).is_some_and(|running| *running.name() == service.name);
+        match self.refuse_lent(&listener.endpoint, key).filter(|_| !is_its_own) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// A server that was given the old listener goes on with it: beside it a new one would share its clients.
