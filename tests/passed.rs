@@ -157,3 +157,25 @@ fn a_socket_that_a_server_has_is_not_anothers() {
     superd.reload_with(&held("y"));
     assert_ne!(asker.ask("third"), pid);
 }
+
+/// A service that goes leaves its server the socket: a later one gets it when that server has ended.
+#[test]
+fn a_socket_that_was_left_to_a_server_is_not_anothers() {
+    needs_program!("python3");
+    let held = |name: &str| {
+        let how = "exec = [\"{waiter}\", \"datagrams\", \"2\"]\nwait = true";
+        format!("[daemon]\nshutdown_grace = \"300ms\"\n{}", service(name, "q", how))
+    };
+    let superd = with_sockets(&held("x"), &["q=udp:0"]).start();
+    let asker = Asker::of(superd.address("x"));
+    let pid = asker.ask("first");
+    superd.allow_errors("service y: ");
+    superd.reload_with("[daemon]\nshutdown_grace = \"300ms\"\n");
+    superd.rewrite(&held("y"));
+    let errors = superd.reload().expect_err("the socket is the server's").join("\n");
+    assert!(errors.contains(&format!("(pid {pid}) still has it")), "{errors}");
+    assert_eq!(asker.ask("second"), pid);
+    superd.until_idle();
+    superd.reload_with(&held("y"));
+    assert_ne!(asker.ask("third"), pid);
+}

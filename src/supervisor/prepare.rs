@@ -26,6 +26,7 @@ use super::listeners::{ListenerKey, Loan};
 use super::options::{self, Change};
 use super::pidfile::PidFile;
 use super::roles::role_plans;
+use super::sessions::Session;
 
 /// A configuration that only has to be put in force.
 #[derive(Debug)]
@@ -235,12 +236,21 @@ impl Supervisor {
             return Ok(used);
         }
         let Endpoint::Passed(name) = endpoint else { return Ok(Vec::new()) };
+        if let Some(pid) = self.server_with(endpoint) {
+            return Err(format!("{endpoint}: a server of an earlier configuration (pid {pid}) still has it"));
+        }
         let copies =
             open_passed(name, &self.passed, &service.socket, service.wait).map_err(|e| e.to_string())?;
         if copies.iter().any(|(_, kind)| kind.is_datagram()) && !service.wait {
             return Err(format!("{endpoint} is a socket of datagrams, which needs `wait = true`"));
         }
         Ok(copies.into_iter().map(|(fd, _)| Origin::Opened(fd, Vec::new())).collect())
+    }
+
+    /// The server that was lent a passed socket by a service that is gone: a copy of it is the same queue.
+    fn server_with(&self, endpoint: &Endpoint) -> Option<i32> {
+        let has = |session: &Session| session.settings.wait && session.settings.endpoints.contains(endpoint);
+        self.sessions.table.iter().find(|(_, session)| has(session)).map(|(_, session)| session.pid)
     }
 
     fn passed_and_unwanted(&self, sockets: &[NewSocket]) -> Vec<ListenerKey> {
