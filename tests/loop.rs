@@ -124,9 +124,8 @@ fn control_clients_that_say_nothing_or_nonsense_harm_nobody() {
 
 /// Every request to its file system waits for ever: the kernel lets such a process be killed as long as
 /// nobody has read the request.
-#[test]
-fn a_program_on_a_hung_disk_holds_up_nobody_else() {
-    needs_root!();
+/// A superd with the service `stuck`, and the folder of its program, where a disk may be mounted.
+fn with_program_elsewhere() -> (Superd, tempfile::TempDir) {
     world::own_mounts();
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -138,6 +137,13 @@ fn a_program_on_a_hung_disk_holds_up_nobody_else() {
     );
     let superd = Superd::with(&format!("{HELLO}{stuck}"));
     superd.allow_errors("stuck");
+    (superd, place)
+}
+
+#[test]
+fn a_program_on_a_hung_disk_holds_up_nobody_else() {
+    needs_root!();
+    let (superd, place) = with_program_elsewhere();
     let disk = HungDisk::mount(place.path());
     let mut waiting = superd.connect("stuck");
     until("the launch", || (superd.status()["launches"] == 1).then_some(()));
@@ -156,17 +162,7 @@ fn a_program_on_a_hung_disk_holds_up_nobody_else() {
 #[test]
 fn a_program_that_cannot_be_killed_holds_its_place_alone() {
     needs_root!();
-    world::own_mounts();
-    let place = tempfile::tempdir().unwrap();
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = place.path().join("program");
-    fs::copy("/bin/true", &program).unwrap();
-    let stuck = format!(
-        "[service.stuck]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{}\"]\n{{user}}\n",
-        program.display()
-    );
-    let superd = Superd::with(&format!("{HELLO}{stuck}"));
-    superd.allow_errors("stuck");
+    let (superd, place) = with_program_elsewhere();
     let disk = HungDisk::mount_silent(place.path());
     let _waiting = superd.connect("stuck");
     superd.expect_log("launch of stuck stuck at exec");

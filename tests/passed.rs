@@ -138,13 +138,17 @@ fn datagrams_need_a_server_that_waits() {
     }
 }
 
+const BRIEF_GRACE: &str = "[daemon]\nshutdown_grace = \"300ms\"\n";
+
+/// A service of the passed socket `q`, whose server answers two datagrams.
+fn held(name: &str) -> String {
+    let how = "exec = [\"{waiter}\", \"datagrams\", \"2\"]\nwait = true";
+    format!("{BRIEF_GRACE}{}", service(name, "q", how))
+}
+
 #[test]
 fn a_socket_that_a_server_has_is_not_anothers() {
     needs_program!("python3");
-    let held = |name: &str| {
-        let how = "exec = [\"{waiter}\", \"datagrams\", \"2\"]\nwait = true";
-        format!("[daemon]\nshutdown_grace = \"300ms\"\n{}", service(name, "q", how))
-    };
     let superd = with_sockets(&held("x"), &["q=udp:0"]).start();
     let asker = Asker::of(superd.address("x"));
     let pid = asker.ask("first");
@@ -162,15 +166,11 @@ fn a_socket_that_a_server_has_is_not_anothers() {
 #[test]
 fn a_socket_that_was_left_to_a_server_is_not_anothers() {
     needs_program!("python3");
-    let held = |name: &str| {
-        let how = "exec = [\"{waiter}\", \"datagrams\", \"2\"]\nwait = true";
-        format!("[daemon]\nshutdown_grace = \"300ms\"\n{}", service(name, "q", how))
-    };
     let superd = with_sockets(&held("x"), &["q=udp:0"]).start();
     let asker = Asker::of(superd.address("x"));
     let pid = asker.ask("first");
     superd.allow_errors("service y: ");
-    superd.reload_with("[daemon]\nshutdown_grace = \"300ms\"\n");
+    superd.reload_with(BRIEF_GRACE);
     superd.rewrite(&held("y"));
     let errors = superd.reload().expect_err("the socket is the server's").join("\n");
     assert!(errors.contains(&format!("(pid {pid}) still has it")), "{errors}");
