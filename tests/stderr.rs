@@ -38,9 +38,9 @@ fn run(superd: &Superd, name: &str, script: &str) -> String {
     client.read_text()
 }
 
-fn handlers(superd: &Superd) -> Option<Process> {
-    let is_handlers = |process: &Process| process.comm == "superd-handlers" && process.state != 'Z';
-    superd.children().into_iter().find(is_handlers)
+fn collector(superd: &Superd) -> Option<Process> {
+    let is_collector = |process: &Process| process.comm == "superd-collect" && process.state != 'Z';
+    superd.children().into_iter().find(is_collector)
 }
 
 /// The values of a key in lines with `part`.
@@ -131,9 +131,9 @@ fn sessions_share_no_rate() {
 }
 
 #[test]
-fn the_handlers_may_do_nothing() {
+fn the_collector_may_do_nothing() {
     let superd = Superd::with(&(DAEMON.to_owned() + &probe("x", "\"hello\"")));
-    let process = until("the handlers", || handlers(&superd));
+    let process = until("the collector", || collector(&superd));
     until("their privileges to be gone", || {
         (processes::status_number(process.pid, "NoNewPrivs") == Some(1)).then_some(())
     });
@@ -147,16 +147,16 @@ fn they_come_and_go_with_the_services_that_want_them() {
     let other = |stderr: &str| probe("x", "\"until-eof\"").replace("\"log\"", stderr);
     let (with, without) = (DAEMON.to_owned() + &other("\"log\""), DAEMON.to_owned() + &other("\"null\""));
     let superd = Superd::with(&without);
-    assert!(handlers(&superd).is_none());
+    assert!(collector(&superd).is_none());
     superd.reload_with(&with);
-    until("the handlers", || handlers(&superd));
+    until("the collector", || collector(&superd));
     let mut client = superd.connect("x");
     client.read_pid();
     superd.reload_with(&without);
-    assert!(handlers(&superd).is_some(), "a session has a pipe");
+    assert!(collector(&superd).is_some(), "a session has a pipe");
     client.finish();
     assert_eq!(client.read_text(), "bye\n");
-    until("the handlers to go", || handlers(&superd).is_none().then_some(()));
+    until("the collector to go", || collector(&superd).is_none().then_some(()));
     superd.until_idle();
 }
 
@@ -167,12 +167,12 @@ fn a_session_keeps_its_pipe_over_a_reload() {
     let mut client = superd.connect("x");
     client.write(b"echo first >&2; read -r line; echo second >&2\n");
     superd.expect_log("line=first");
-    let before = handlers(&superd).unwrap();
+    let before = collector(&superd).unwrap();
     superd.reload_with(&config.replace("connections = 1000", "connections = 900"));
     client.write(b"\n");
     assert_eq!(client.read_text(), "");
     superd.expect_log("line=second");
-    assert_eq!(handlers(&superd).unwrap().pid, before.pid, "nothing about them has changed");
+    assert_eq!(collector(&superd).unwrap().pid, before.pid, "nothing about them has changed");
 }
 
 #[test]
@@ -189,8 +189,8 @@ fn another_user_gets_other_handlers() {
     client.write(b"\n");
     assert_eq!(client.read_text(), "");
     superd.expect_log("line=second");
-    until("the old handlers to go", || {
-        let all = superd.children().into_iter().filter(|process| process.comm == "superd-handlers");
+    until("the old collector to go", || {
+        let all = superd.children().into_iter().filter(|process| process.comm == "superd-collect");
         let users: Vec<u64> =
             all.filter_map(|process| processes::status_number(process.pid, "Uid")).collect();
         (users == [1]).then_some(())
@@ -198,12 +198,12 @@ fn another_user_gets_other_handlers() {
 }
 
 #[test]
-fn handlers_that_are_killed_come_back() {
+fn a_collector_that_is_killed_comes_back() {
     let superd = Superd::with(&(DAEMON.to_owned() + &shell("x") + &probe("y", "\"hello\"")));
     run(&superd, "x", "echo before >&2");
     superd.expect_log("line=before");
     for _ in 0..3 {
-        let process = until("the handlers", || handlers(&superd));
+        let process = until("the collector", || collector(&superd));
         superd.until_service("x", "online", |service| service["state"] == "online");
         kill(Pid::from_raw(process.pid), Signal::SIGKILL).unwrap();
         until("their end", || (!process.is_alive()).then_some(()));
@@ -212,22 +212,22 @@ fn handlers_that_are_killed_come_back() {
     superd.until_service("x", "online", |service| service["state"] == "online");
     run(&superd, "x", "echo after >&2");
     superd.expect_log("line=after");
-    let lost = superd.count_log("degraded reason=handlers");
+    let lost = superd.count_log("degraded reason=collector");
     assert_eq!(lost, 3);
-    until("the last to be back", || (superd.count_log("online reason=handlers") == 3).then_some(()));
+    until("the last to be back", || (superd.count_log("online reason=collector") == 3).then_some(()));
 }
 
 #[test]
-fn without_handlers_it_is_dev_null() {
+fn without_a_collector_it_is_dev_null() {
     let superd = Superd::with(&(DAEMON.to_owned() + &shell("x")));
     run(&superd, "x", "echo before >&2");
     superd.expect_log("line=before");
-    let process = handlers(&superd).unwrap();
+    let process = collector(&superd).unwrap();
     // The launcher can't make others while it is stopped, nor what clients ask for.
     let launcher = superd.children().into_iter().find(|process| process.comm == "superd-launcher").unwrap();
     kill(Pid::from_raw(launcher.pid), Signal::SIGSTOP).unwrap();
     kill(Pid::from_raw(process.pid), Signal::SIGKILL).unwrap();
-    superd.until_service("x", "degraded", |service| service["reason"] == "handlers");
+    superd.until_service("x", "degraded", |service| service["reason"] == "collector");
     let mut client = superd.connect("x");
     client.write(b"readlink /proc/self/fd/2\n");
     until("the session", || (superd.service("x")["sessions"] == 1).then_some(()));

@@ -15,7 +15,7 @@ use super::endpoints;
 use super::program;
 use super::settings::{
     Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
-    Log, LogTarget, Multiplexer, OnLimit, Service, ServiceLog, SocketOptions, Timeouts,
+    Log, LogTarget, Multiplexer, OnLimit, Serves, Service, ServiceLog, SocketOptions, Timeouts,
 };
 use super::situation::Situation;
 use super::who;
@@ -192,13 +192,16 @@ fn resolve_service(
         enabled: values.flag(("", "enabled")).unwrap_or(true),
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
         socket: socket(values),
-        program: program::build(values, identity, account, situation)?,
-        wait,
+        serves: if wait { Serves::Wait } else { Serves::Exec }(program::build(
+            values, identity, account, situation,
+        )?),
         limits: limits(values, wait)?,
         timeouts: Timeouts {
             session: values.time(("timeout", "session")),
             kill_after: values.time(("timeout", "kill_after")).unwrap_or(Duration::from_secs(5)),
             drain: values.time(("timeout", "drain")),
+            handshake: values.time(("timeout", "handshake")).unwrap_or(Duration::from_secs(10)),
+            idle: values.time(("timeout", "idle")),
         },
         banners: Banners {
             accept: values.bytes(("banner", "accept")),

@@ -219,11 +219,8 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Socket options.
     pub socket: SocketOptions,
-    /// What is executed: for each connection, or for each listener.
-    pub program: Program,
-    /// `true`: one process for each listener, which gets the listener itself. `limits.connections` is 1 then
-    /// and counts by listener; there are no other limits, no banners and no `drain`.
-    pub wait: bool,
+    /// By what it is served.
+    pub serves: Serves,
     /// Limits on sessions.
     pub limits: Limits,
     /// Deadlines of a session.
@@ -232,6 +229,114 @@ pub struct Service {
     pub banners: Banners,
     /// What of it is logged.
     pub log: ServiceLog,
+}
+
+impl Service {
+    /// The program that serves it; none of a built-in service.
+    pub fn program(&self) -> Option<&Program> {
+        match &self.serves {
+            Serves::Exec(program) | Serves::Wait(program) => Some(program),
+            Serves::Pool(pool) => Some(&pool.program),
+            Serves::Builtin(_) => None,
+        }
+    }
+
+    /// Does one process for each listener get the listener itself?
+    pub fn waits(&self) -> bool {
+        matches!(self.serves, Serves::Wait(_))
+    }
+
+    /// Does superd accept the connections?
+    pub fn is_accepted(&self) -> bool {
+        match &self.serves {
+            Serves::Exec(_) | Serves::Builtin(_) => true,
+            Serves::Wait(_) => false,
+            Serves::Pool(pool) => pool.protocol == PoolProtocol::Handoff,
+        }
+    }
+}
+
+/// By what a service is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Serves {
+    /// A process for each connection.
+    Exec(Program),
+    /// One process for each listener, which gets the listener itself. `limits.connections` is 1 then and counts
+    /// by listener; there are no other limits, no banners and no `drain`.
+    Wait(Program),
+    /// superd itself.
+    Builtin(Builtin),
+    /// Workers that are started ahead.
+    Pool(Pool),
+}
+
+/// `builtin`: a service of superd itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Builtin {
+    /// RFC 862.
+    Echo,
+    /// RFC 863.
+    Discard,
+    /// RFC 864.
+    Chargen,
+    /// RFC 867.
+    Daytime,
+    /// RFC 868.
+    Time,
+    /// RFC 865, with its quotes: never none, each at most 512 bytes.
+    Qotd(Vec<Vec<u8>>),
+}
+
+impl Builtin {
+    /// As it is written, and said between processes.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Discard => "discard",
+            Self::Chargen => "chargen",
+            Self::Daytime => "daytime",
+            Self::Time => "time",
+            Self::Qotd(_) => "qotd",
+        }
+    }
+
+    /// Is a connection answered without a byte from its client? The supervisor does it by itself.
+    pub fn answers_at_once(&self) -> bool {
+        matches!(self, Self::Daytime | Self::Time | Self::Qotd(_))
+    }
+}
+
+/// `pool`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// What a worker is started as.
+    pub program: Program,
+    /// How it comes by its connections.
+    pub protocol: PoolProtocol,
+    /// Workers that are always there, at least 1.
+    pub min: u32,
+    /// Workers that are kept without a connection.
+    pub spare: u32,
+    /// Workers, at most; never less than `min`.
+    pub max: u32,
+    /// Connections after which a worker retires, give or take a tenth; `None`: never.
+    pub max_connections: Option<u32>,
+    /// Connections that a worker takes at once, at least 1.
+    pub concurrency: u32,
+    /// Workers beyond `min` that had nothing to do for so long retire.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// `pool.protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolProtocol {
+    /// superd accepts, and hands connections over: superd-pool(7).
+    Handoff,
+    /// Workers get the listeners and accept by themselves.
+    Listen,
 }
 
 /// A program and the whole world it is started in.
@@ -339,6 +444,11 @@ pub struct Timeouts {
     pub kill_after: Duration,
     /// How long what the client still sends is read and dropped after the program's end; never with `wait`.
     pub drain: Option<Duration>,
+    /// How long a client of a built-in service may take to send its first byte, and a worker to take a
+    /// connection.
+    pub handshake: Duration,
+    /// How long nothing may pass between a built-in service and its client.
+    pub idle: Option<Duration>,
 }
 
 /// `banner`: bytes as they are sent, at most 4 KiB each.

@@ -1,7 +1,7 @@
-//! What the supervisor and the handlers say to each other about the standard error of programs: one packet
+//! What the supervisor and the collector say to each other about the standard error of programs: one packet
 //! each, a letter and what belongs to it. Numbers are little-endian.
 //!
-//! The handlers name sessions that the supervisor gave them, and nothing else: who a line belongs to, and how it
+//! The collector names sessions that the supervisor gave them, and nothing else: who a line belongs to, and how it
 //! is logged, is the supervisor's to know.
 
 use crate::model::session::SessionId;
@@ -17,7 +17,7 @@ const READY: u8 = b'R';
 const LINE: u8 = b'L';
 const ENDED: u8 = b'E';
 
-/// To the handlers.
+/// To the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Read lines from the pipe that comes with the packet, up to its end.
@@ -27,7 +27,7 @@ pub enum Order {
     },
 }
 
-/// From the handlers.
+/// From the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report<'a> {
     /// They are there. It comes first, and once.

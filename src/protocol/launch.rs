@@ -33,6 +33,8 @@ pub const KEPT_PLANS: usize = 2;
 pub enum Plan {
     /// A service's program.
     Program(Box<ProgramPlan>),
+    /// superd serves it without a program.
+    Nothing,
     /// superd itself, in a role, on a channel as descriptor 3.
     Role {
         /// Its word behind `--role`.
@@ -51,8 +53,29 @@ pub struct ProgramPlan {
     pub program: Program,
     /// The limit of descriptors that superd was started with, before it raised its own.
     pub nofile: RlimitPair,
-    /// It is given the listener, as descriptor 3 too, not a connection.
-    pub wait: bool,
+    /// What it finds itself connected to.
+    pub gets: Gets,
+}
+
+/// The sockets that a program is started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gets {
+    /// A connection, as descriptors 0 and 1.
+    Connection,
+    /// A listener, as descriptors 0, 1 and 3.
+    Listener,
+    /// As descriptor 3 a channel on which it is handed connections; the name of the socket where it may say
+    /// that it is ready.
+    Channel(String),
+    /// From descriptor 3 on the listeners of its service; the same name.
+    Listeners(String),
+}
+
+impl Gets {
+    /// Is the first socket standard input and output?
+    pub fn is_stdio(&self) -> bool {
+        matches!(self, Self::Connection | Self::Listener)
+    }
 }
 
 /// One child to make.
@@ -64,8 +87,10 @@ pub struct Launch {
     pub generation: u64,
     /// The plan's index.
     pub plan: u32,
-    /// Descriptors that come with it: the connection or channel, then the pipe for standard error if any.
+    /// Sockets that come with it: a connection, a channel, or listeners.
     pub fds: u8,
+    /// The pipe for standard error comes behind them.
+    pub stderr: bool,
     /// The session.
     pub session: SessionId,
     /// The client, if there is one.
@@ -142,11 +167,17 @@ impl Request {
 }
 
 impl Launch {
+    /// Descriptors that come with it.
+    pub fn descriptors(&self) -> usize {
+        usize::from(self.fds) + usize::from(self.stderr)
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend(self.slot.to_le_bytes());
         out.extend(self.generation.to_le_bytes());
         out.extend(self.plan.to_le_bytes());
         out.push(self.fds);
+        out.push(u8::from(self.stderr));
         out.extend(self.session.epoch.to_le_bytes());
         out.extend(self.session.serial.to_le_bytes());
         encode_client(self.client, out);
@@ -159,6 +190,7 @@ impl Launch {
             generation: reader.u64()?,
             plan: reader.u32()?,
             fds: reader.byte()?,
+            stderr: reader.byte()? != 0,
             session: SessionId { epoch: reader.u64()?, serial: reader.u64()? },
             client: reader.client()?,
             local: reader.address()?,
@@ -284,80 +316,6 @@ impl Reader<'_> {
     }
 }
 
-/// A step of a launch, in the order in which a child takes them; the number stands in the slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-#[allow(missing_docs)] // their words say it
-pub enum Step {
-    Receive = 1,
-    Clone,
-    Stage,
-    Signals,
-    Session,
-    Stdio,
-    Descriptors,
-    Nice,
-    Umask,
-    Chroot,
-    WorkingDirectory,
-    Rlimits,
-    Groups,
-    Group,
-    User,
-    NoNewPrivileges,
-    Exec,
-}
-
-impl Step {
-    const ALL: [Self; 17] = [
-        Self::Receive,
-        Self::Clone,
-        Self::Stage,
-        Self::Signals,
-        Self::Session,
-        Self::Stdio,
-        Self::Descriptors,
-        Self::Nice,
-        Self::Umask,
-        Self::Chroot,
-        Self::WorkingDirectory,
-        Self::Rlimits,
-        Self::Groups,
-        Self::Group,
-        Self::User,
-        Self::NoNewPrivileges,
-        Self::Exec,
-    ];
-
-    /// The step with this number; none for a number that no step has.
-    pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|step| *step as u32 == number)
-    }
-
-    /// The words of the log: "launch of ftp failed at *set user*".
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Receive => "receive descriptors",
-            Self::Clone => "make process",
-            Self::Stage => "prepare",
-            Self::Signals => "reset signals",
-            Self::Session => "new session",
-            Self::Stdio => "set stdio",
-            Self::Descriptors => "close descriptors",
-            Self::Nice => "set nice",
-            Self::Umask => "set umask",
-            Self::Chroot => "change root",
-            Self::WorkingDirectory => "change directory",
-            Self::Rlimits => "set rlimits",
-            Self::Groups => "set groups",
-            Self::Group => "set group",
-            Self::User => "set user",
-            Self::NoNewPrivileges => "set no_new_privileges",
-            Self::Exec => "exec",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,7 +325,8 @@ mod tests {
             slot: 255,
             generation: 3,
             plan: 4999,
-            fds: 2,
+            fds: 1,
+            stderr: true,
             session: SessionId { epoch: 0x6740_5a10, serial: 7 },
             client: client.parse().ok(),
             local: local.and_then(|text| text.parse().ok()),
@@ -415,15 +374,5 @@ mod tests {
         for foreign in [&b"S"[..], b"S\x00\x01", b"X\x00\x00"] {
             assert_eq!(decode_reports(foreign), Err(Malformed), "{foreign:?}");
         }
-    }
-
-    #[test]
-    fn steps_have_numbers_and_words() {
-        for step in Step::ALL {
-            assert_eq!(Step::from_number(step as u32), Some(step));
-            assert!(!step.words().is_empty());
-        }
-        assert_eq!(Step::from_number(0), None);
-        assert_eq!(Step::from_number(99), None);
     }
 }

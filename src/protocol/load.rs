@@ -22,6 +22,8 @@ pub struct Request {
     pub situation: Situation,
     /// The limit of descriptors that superd was started with; programs get it back.
     pub nofile: RlimitPair,
+    /// The name of the socket where workers of pools say that they are ready.
+    pub notify: String,
 }
 
 /// What came of it. The configuration is good if there are no errors.

@@ -4,9 +4,12 @@
 
 pub mod collect;
 pub mod control;
+pub mod environment;
+pub mod handoff;
 pub mod launch;
 pub mod load;
 pub mod log;
 pub mod plans;
 pub mod status;
+pub mod step;
 pub mod writer;

@@ -13,8 +13,9 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 
 use crate::protocol::launch::{
-    BATCH, KEPT_PLANS, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, Step, encode_reports,
+    BATCH, KEPT_PLANS, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, encode_reports,
 };
+use crate::protocol::step::Step;
 use crate::roles::stage::Assignment;
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory::{Slot, SlotTable};
@@ -135,7 +136,7 @@ impl Launcher {
     fn launch_all(&mut self, launches: &[Launch], fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
         for launch in launches.iter().take(BATCH) {
-            let own: Vec<OwnedFd> = fds.by_ref().take(usize::from(launch.fds)).collect();
+            let own: Vec<OwnedFd> = fds.by_ref().take(launch.descriptors()).collect();
             match self.launch(launch, &own) {
                 Ok(status) => {
                     self.pending.push((launch.slot, status));
@@ -153,7 +154,7 @@ impl Launcher {
 
     /// Makes one child, and gives the reading end of its status pipe.
     fn launch(&mut self, launch: &Launch, fds: &[OwnedFd]) -> Result<OwnedFd, (Step, io::Error)> {
-        if fds.len() < usize::from(launch.fds) || fds.is_empty() {
+        if fds.len() < launch.descriptors() || launch.fds == 0 {
             // The kernel drops descriptors that this process has no room for.
             return Err((Step::Receive, io::Error::from_raw_os_error(libc::EMFILE)));
         }
@@ -163,10 +164,11 @@ impl Launcher {
         let plans = self.plans.iter().rev().find(|(generation, _)| *generation == launch.generation);
         let (_, plans) = plans.ok_or_else(missing)?;
         let (reading, writing) = fd::pipe().map_err(|error| (Step::Clone, error))?;
+        let sockets = usize::from(launch.fds);
         let assignment = Assignment {
             launch: *launch,
-            connection: fds.first().map_or(-1, AsRawFd::as_raw_fd),
-            stderr: fds.get(1).map(AsRawFd::as_raw_fd),
+            sockets: numbers(fds.iter().take(sockets)),
+            stderr: fds.get(sockets).map(AsRawFd::as_raw_fd),
             plans: plans.as_raw_fd(),
             slots: self.slots.as_fd().as_raw_fd(),
             binary: self.binary.as_raw_fd(),
@@ -196,6 +198,10 @@ impl Launcher {
         }
         self.reports.drain(..sent);
     }
+}
+
+fn numbers<'a>(fds: impl Iterator<Item = &'a OwnedFd>) -> Vec<i32> {
+    fds.map(AsRawFd::as_raw_fd).collect()
 }
 
 fn fail(slot: &Slot, step: Step, error: &io::Error) {

@@ -9,7 +9,7 @@
 //! | stage    | superd  | for one launch | takes on a program's world and becomes it |
 //! | loader   | superd  | for one load   | reads, checks and resolves the configuration |
 //! | writer   | superd  | on demand      | writes to files, which may wait for a disk |
-//! | handlers | helper  | while wanted   | collects lines of programs' standard errors |
+//! | collector | helper  | while wanted   | collects lines of programs' standard errors |
 
 use std::ffi::{CStr, OsString};
 use std::io;
@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use crate::sys::channel::Channel;
 use crate::sys::{fd, process, signal};
 
-pub mod handlers;
+pub mod collector;
 pub mod launcher;
 pub mod loader;
 pub mod stage;
@@ -42,7 +42,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = match name.to_str() {
         Some("stage") => stage::run(&arguments.next().unwrap_or_default()),
         Some("launcher") => launcher::run(arguments),
-        Some("handlers") => enter(c"superd-handlers").and_then(|channel| handlers::run(&channel)),
+        Some("collector") => enter(c"superd-collect").and_then(|channel| collector::run(&channel)),
         Some("loader") => enter(c"superd-loader").and_then(|channel| loader::run(&channel)),
         Some("writer") => enter(c"superd-writer").and_then(|channel| writer::run(&channel)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such role")),

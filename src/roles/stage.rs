@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings::{Resource, Stderr};
 use crate::model::client::Client;
 use crate::model::identity::Identity;
-use crate::protocol::launch::{Launch, Plan, ProgramPlan, SLOTS, Step};
+use crate::protocol::environment;
+use crate::protocol::launch::{Gets, Launch, Plan, ProgramPlan, SLOTS};
 use crate::protocol::plans;
-use crate::service::environment;
+use crate::protocol::step::Step;
 use crate::sys::memory::{SealedMap, Slot, SlotTable};
 use crate::sys::{fd, process, signal, socket};
 
@@ -26,8 +27,8 @@ use crate::sys::{fd, process, signal, socket};
 pub struct Assignment {
     /// The launch.
     pub launch: Launch,
-    /// The connection, or a role's channel.
-    pub connection: i32,
+    /// A connection, a channel, or listeners; never none.
+    pub sockets: Vec<i32>,
     /// The pipe for standard error.
     pub stderr: Option<i32>,
     /// The block of plans.
@@ -48,6 +49,9 @@ impl Assignment {
     }
 }
 
+/// What a program is not to find, and must stay open, is above of what it may be given.
+const ABOVE: i32 = 64;
+
 /// Carries out an assignment. Returns only if it failed; the slot then says at what.
 pub fn run(assignment: &OsStr) -> io::Result<()> {
     process::set_undumpable()?;
@@ -55,7 +59,7 @@ pub fn run(assignment: &OsStr) -> io::Result<()> {
     let table = SlotTable::open(fd::take_inherited(assignment.slots)?, SLOTS)?;
     let slot = table.get(usize::from(assignment.launch.slot)).ok_or(io::ErrorKind::InvalidInput)?;
     // Open until the slot has the errno: its end is what makes the supervisor look.
-    let _status = fd::take_inherited(assignment.status)?;
+    let _status = fd::duplicate_above(fd::take_inherited(assignment.status)?.as_fd(), ABOVE)?;
     let Err(error) = become_plan(&assignment, slot);
     slot.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
     // The slot has told it; standard error may be the client.
@@ -66,7 +70,9 @@ enum Never {}
 
 fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     note(slot, Step::Stage);
-    let connection = fd::take_inherited(assignment.connection)?;
+    let sockets: Vec<OwnedFd> =
+        assignment.sockets.iter().map(|&number| fd::take_inherited(number)).collect::<io::Result<_>>()?;
+    let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
     let stderr = assignment.stderr.map(fd::take_inherited).transpose()?;
     let binary = fd::take_inherited(assignment.binary)?;
     let plan = read_plan(&fd::take_inherited(assignment.plans)?, assignment.launch.plan)?;
@@ -76,9 +82,10 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     note(slot, Step::Session);
     process::new_session()?;
     match plan {
-        Plan::Program(plan) => become_program(slot, &assignment.launch, &plan, &connection, stderr.as_ref()),
+        Plan::Program(plan) => become_program(slot, &assignment.launch, &plan, &sockets, stderr.as_ref()),
+        Plan::Nothing => Err(io::ErrorKind::InvalidInput.into()),
         Plan::Role { name, identity } => {
-            become_role(slot, &name, identity.as_ref(), connection.as_fd(), binary.as_fd())
+            become_role(slot, &name, identity.as_ref(), first.as_fd(), binary.as_fd())
         }
     }
 }
@@ -92,25 +99,33 @@ fn become_program(
     slot: &Slot,
     launch: &Launch,
     plan: &ProgramPlan,
-    connection: &OwnedFd,
+    sockets: &[OwnedFd],
     stderr: Option<&OwnedFd>,
 ) -> io::Result<Never> {
     let program = &plan.program;
     // All that allocates comes before the resource limits, which may leave no memory for it.
     let path = c_string(program.path.as_os_str())?;
     let argv = program.argv.iter().map(|a| Ok(CString::new(a.as_str())?)).collect::<io::Result<Vec<_>>>()?;
-    let envp = environment_of(plan, launch, connection.as_fd())?;
+    let envp = environment_of(plan, launch, sockets)?;
     note(slot, Step::Stdio);
-    install_stdio(connection.as_fd(), program.stderr, stderr)?;
+    // Sockets that come from descriptor 3 on are kept out of the way first.
+    let sockets = sockets
+        .iter()
+        .map(|socket| fd::duplicate_above(socket.as_fd(), ABOVE))
+        .collect::<io::Result<Vec<_>>>()?;
+    let stdio = sockets.first().filter(|_| plan.gets.is_stdio());
+    install_stdio(stdio, program.stderr, stderr)?;
     if let (Some(pipe), Some(identity)) = (stderr, &program.identity) {
         // A pipe is its maker's: without this the program could not open /dev/stderr.
         std::os::unix::fs::fchown(pipe, Some(identity.uid), Some(identity.gid))?;
     }
     note(slot, Step::Descriptors);
     fd::cloexec_from(3)?;
-    if plan.wait {
-        // sd_listen_fds(3): the first descriptor behind the standard ones.
-        fd::install(fd::duplicate_above(connection.as_fd(), 10)?.as_fd(), 3)?;
+    if plan.gets != Gets::Connection {
+        // sd_listen_fds(3): from the first descriptor behind the standard ones on.
+        for (socket, number) in sockets.iter().zip(3..) {
+            fd::install(socket.as_fd(), number)?;
+        }
     }
     note(slot, Step::Nice);
     if program.nice != 0 {
@@ -175,26 +190,31 @@ fn take_identity(slot: &Slot, identity: Option<&Identity>) -> io::Result<()> {
     process::set_user(identity.uid)
 }
 
-fn install_stdio(connection: BorrowedFd<'_>, stderr: Stderr, pipe: Option<&OwnedFd>) -> io::Result<()> {
-    // A source below 3 would be overwritten by the first of these.
-    let connection = fd::duplicate_above(connection, 10)?;
-    let pipe = pipe.map(|pipe| fd::duplicate_above(pipe.as_fd(), 10)).transpose()?;
-    fd::install(connection.as_fd(), 0)?;
-    fd::install(connection.as_fd(), 1)?;
+/// Descriptors 0, 1 and 2. All sources are above of them, else one would be overwritten by the one before.
+fn install_stdio(socket: Option<&OwnedFd>, stderr: Stderr, pipe: Option<&OwnedFd>) -> io::Result<()> {
+    let pipe = pipe.map(|pipe| fd::duplicate_above(pipe.as_fd(), ABOVE)).transpose()?;
+    let null;
+    let stdio = match socket {
+        Some(socket) => socket.as_fd(),
+        None => {
+            null = fd::duplicate_above(fd::open_null()?.as_fd(), ABOVE)?;
+            null.as_fd()
+        }
+    };
+    fd::install(stdio, 0)?;
+    fd::install(stdio, 1)?;
     match (stderr, pipe) {
-        (Stderr::Socket, _) => fd::install(connection.as_fd(), 2),
+        (Stderr::Socket, _) => fd::install(stdio, 2),
         (Stderr::Log, Some(pipe)) => fd::install(pipe.as_fd(), 2),
         (Stderr::Log, None) | (Stderr::Null, _) => fd::install(fd::open_null()?.as_fd(), 2),
     }
 }
 
-fn environment_of(plan: &ProgramPlan, launch: &Launch, socket: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+fn environment_of(plan: &ProgramPlan, launch: &Launch, sockets: &[OwnedFd]) -> io::Result<Vec<CString>> {
     let mut own = environment::of_connection(&plan.service, launch.session, launch.client, launch.local);
-    if plan.wait {
-        own.extend(environment::of_listener(&plan.service, std::process::id()));
-    }
+    own.extend(environment::of_sockets(&plan.service, &plan.gets, sockets.len(), std::process::id()));
     if matches!(launch.client, Some(Client::User { .. }))
-        && let Some(path) = socket::client_path(socket)
+        && let Some(path) = sockets.first().and_then(|socket| socket::client_path(socket.as_fd()))
     {
         own.push(("IPCREMOTEPATH", path));
     }

@@ -3,7 +3,6 @@
 
 pub mod admission;
 pub mod backoff;
-pub mod environment;
 pub mod lines;
 pub mod reason;
 pub mod record;

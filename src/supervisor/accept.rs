@@ -39,7 +39,7 @@ impl Supervisor {
     /// Takes whoever waits at a listener that goes away, as far as its service has room.
     pub(super) fn accept_until_empty(&mut self, key: ListenerKey) {
         let service = self.listeners.get(key).and_then(|listener| self.services.get(listener.service));
-        if service.is_some_and(|service| service.settings.wait) {
+        if service.is_some_and(|service| service.settings.waits()) {
             return;
         }
         while self.accept_one(key) {}
@@ -52,7 +52,7 @@ impl Supervisor {
         if !self.may_accept(service) {
             return false;
         }
-        if self.services.get(service).is_some_and(|service| service.settings.wait) {
+        if self.services.get(service).is_some_and(|service| service.settings.waits()) {
             self.lend(key);
             return false;
         }
@@ -94,7 +94,7 @@ impl Supervisor {
     /// full service goes on accepting, in order to refuse.
     pub(super) fn queued_by(&self, key: ServiceKey) -> Option<Reason> {
         let settings = &self.services.get(key)?.settings;
-        if settings.wait {
+        if settings.waits() {
             // One server a listener: that is the loan's to hold.
             return self.admission.is_full().then_some(Reason::MaxSessions);
         }
@@ -193,7 +193,7 @@ impl Supervisor {
     /// Makes the pipe of `stderr = "log"`. `false`: there is no descriptor for it.
     fn make_stderr(&mut self, key: SessionKey) -> bool {
         let Some(session) = self.sessions.table.get(key) else { return false };
-        if session.settings.program.stderr != Stderr::Log {
+        if session.settings.program().is_none_or(|program| program.stderr != Stderr::Log) {
             return true;
         }
         let (id, settings) = (session.id, Rc::clone(&session.settings));

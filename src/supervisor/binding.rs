@@ -46,7 +46,7 @@ impl Supervisor {
         if let Some(timer) = service.bind_again.take() {
             self.timers.cancel(timer);
         }
-        let (options, wait) = (service.settings.socket.clone(), service.settings.wait);
+        let (options, wait) = (service.settings.socket.clone(), service.settings.waits());
         let missing = std::mem::take(&mut service.absent);
         for mut absent in missing {
             match open_listener(&absent.endpoint, &options, wait) {

@@ -1,8 +1,8 @@
-//! Standard errors of programs on their way into the log: pipes to the handlers, lines back from them.
+//! Standard errors of programs on their way into the log: pipes to the collector, lines back from them.
 //!
-//! The supervisor reads no pipe itself. Handlers that it has given pipes live until the last of these has ended,
+//! The supervisor reads no pipe itself. A collector that was given pipes lives until the last of these has ended,
 //! also when a reload wants them no more, or under another user: a pipe without a reader would end its program
-//! by SIGPIPE. While there are no handlers, programs are started with /dev/null.
+//! by SIGPIPE. While there is no collector, programs are started with /dev/null.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -26,22 +26,22 @@ use super::timers::{Due, TimerId};
 /// Packets of one process that a turn takes, so that programs that write much hold up nobody.
 const BATCH: usize = 64;
 
-/// Descriptors that handlers need besides pipes.
+/// Descriptors that a collector needs besides pipes.
 const SPARE: u64 = 32;
 
-/// Handlers that lived for so long did not fail at their start.
+/// A collector that lived for so long did not fail at its start.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// One process of handlers, by its number.
-pub(super) type HandlersId = u64;
+/// One collector, by its number.
+pub(super) type CollectorId = u64;
 
-/// All processes of handlers: the one that gets pipes, and those that only go on with what they have.
+/// All collectors: the one that gets pipes, and those that only go on with what they have.
 #[derive(Debug)]
 pub(super) struct Collecting {
-    all: BTreeMap<HandlersId, Handlers>,
+    all: BTreeMap<CollectorId, Collector>,
     /// The one that gets pipes.
-    current: Option<HandlersId>,
-    serial: HandlersId,
+    current: Option<CollectorId>,
+    serial: CollectorId,
     backoff: Backoff,
     start_again: Option<(TimerId, Instant)>,
     /// It was said that standard errors are lost.
@@ -49,12 +49,12 @@ pub(super) struct Collecting {
 }
 
 #[derive(Debug)]
-struct Handlers {
+struct Collector {
     channel: Channel,
-    /// Whom they run as.
+    /// Whom it runs as.
     identity: Option<Identity>,
     since: Instant,
-    /// They may be given pipes. After a failure they have to say first that they are there; at the first start
+    /// It may be given pipes. After a failure it has to say first that it is there; at the first start
     /// nobody waits for that, and nothing is lost.
     trusted: bool,
     /// Pipes that have not ended, with what says how their lines are logged. A session may be over by then.
@@ -80,16 +80,16 @@ fn fresh_backoff() -> Backoff {
 
 impl Collecting {
     /// What to wait for.
-    pub(super) fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, HandlersId)> {
-        self.all.iter().map(|(&id, handlers)| (handlers.channel.as_fd(), id))
+    pub(super) fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, CollectorId)> {
+        self.all.iter().map(|(&id, collector)| (collector.channel.as_fd(), id))
     }
 
     /// May lines still come?
     pub(super) fn is_busy(&self) -> bool {
-        self.all.values().any(|handlers| !handlers.pipes.is_empty())
+        self.all.values().any(|collector| !collector.pipes.is_empty())
     }
 
-    /// Are standard errors lost, since there are no handlers?
+    /// Are standard errors lost, since there is no collector?
     pub(super) fn is_lost(&self) -> bool {
         self.said_lost
     }
@@ -99,27 +99,27 @@ impl Collecting {
         self.start_again.map(|(_, at)| at)
     }
 
-    /// No session gets these handlers any more; they go when their last pipe has ended.
+    /// No session gets this collector any more; it goes when its last pipe has ended.
     fn retire_current(&mut self) {
         if let Some(id) = self.current.take() {
             self.forget_if_idle(id);
         }
     }
 
-    fn forget_if_idle(&mut self, id: HandlersId) {
-        if self.current != Some(id) && self.all.get(&id).is_some_and(|handlers| handlers.pipes.is_empty()) {
+    fn forget_if_idle(&mut self, id: CollectorId) {
+        if self.current != Some(id) && self.all.get(&id).is_some_and(|collector| collector.pipes.is_empty()) {
             self.all.remove(&id);
         }
     }
 }
 
 impl Supervisor {
-    /// Has handlers exactly if a service wants them, under the user of the configuration in force.
+    /// Has a collector exactly if a service wants one, under the user of the configuration in force.
     pub(super) fn settle_collecting(&mut self) {
         let identity = self.daemon.as_ref().and_then(|daemon| daemon.helper.clone());
         let wanted = self.services.iter().any(|(_, service)| collects(&service.settings));
         let current = self.collecting.current.and_then(|id| self.collecting.all.get(&id));
-        if !wanted || current.is_some_and(|handlers| handlers.identity != identity) {
+        if !wanted || current.is_some_and(|collector| collector.identity != identity) {
             self.collecting.retire_current();
         }
         if !wanted {
@@ -128,30 +128,30 @@ impl Supervisor {
             }
             self.collecting.said_lost = false;
         } else if self.collecting.current.is_none() && self.collecting.start_again.is_none() {
-            self.start_handlers(identity);
+            self.start_collector(identity);
         }
     }
 
     /// The wait after a failure is over.
-    pub(super) fn start_handlers_again(&mut self) {
+    pub(super) fn start_collector_again(&mut self) {
         self.collecting.start_again = None;
         self.settle_collecting();
     }
 
-    fn start_handlers(&mut self, identity: Option<Identity>) {
-        let Ok(channel) = self.start_role(RoleKind::Handlers) else { return self.start_handlers_later() };
+    fn start_collector(&mut self, identity: Option<Identity>) {
+        let Ok(channel) = self.start_role(RoleKind::Collector) else { return self.start_collector_later() };
         let collecting = &mut self.collecting;
         collecting.serial += 1;
         let trusted = !collecting.said_lost;
-        let handlers = Handlers { channel, identity, since: self.now, trusted, pipes: HashMap::new() };
-        collecting.all.insert(collecting.serial, handlers);
+        let collector = Collector { channel, identity, since: self.now, trusted, pipes: HashMap::new() };
+        collecting.all.insert(collecting.serial, collector);
         collecting.current = Some(collecting.serial);
     }
 
-    fn start_handlers_later(&mut self) {
+    fn start_collector_later(&mut self) {
         let at = self.now + self.collecting.backoff.wait();
-        self.collecting.start_again = Some((self.timers.set(at, Due::StartHandlers), at));
-        self.say_handlers_lost();
+        self.collecting.start_again = Some((self.timers.set(at, Due::StartCollector), at));
+        self.say_collector_lost();
     }
 
     /// Makes the pipe of a session whose standard error is collected: the writing end, or none where nobody
@@ -161,60 +161,60 @@ impl Supervisor {
         session: SessionId,
         settings: &Rc<settings::Service>,
     ) -> io::Result<Option<OwnedFd>> {
-        // Handlers have superd's own limit of descriptors.
+        // A collector has superd's own limit of descriptors.
         let room = self.nofile.hard.saturating_sub(SPARE);
         let current = self.collecting.current.and_then(|id| self.collecting.all.get_mut(&id));
-        let full = |handlers: &&mut Handlers| u64::try_from(handlers.pipes.len()).is_ok_and(|n| n >= room);
-        let Some(handlers) = current.filter(|handlers| handlers.trusted && !full(handlers)) else {
+        let full = |collector: &&mut Collector| u64::try_from(collector.pipes.len()).is_ok_and(|n| n >= room);
+        let Some(collector) = current.filter(|collector| collector.trusted && !full(collector)) else {
             return Ok(None);
         };
         let (reading, writing) = fd::pipe()?;
         let mut packet = Vec::new();
         Order::Collect { session }.push(&mut packet);
         // A channel that is full or broken leaves the program without its standard error, and nothing else.
-        if handlers.channel.send(&packet, &[reading.as_fd()]).is_err() {
+        if collector.channel.send(&packet, &[reading.as_fd()]).is_err() {
             return Ok(None);
         }
-        handlers.pipes.insert(session, Rc::clone(settings));
+        collector.pipes.insert(session, Rc::clone(settings));
         Ok(Some(writing))
     }
 
-    /// Takes a bounded number of packets from handlers.
-    pub(super) fn on_handlers(&mut self, id: HandlersId) {
+    /// Takes a bounded number of packets from a collector.
+    pub(super) fn on_collector(&mut self, id: CollectorId) {
         let mut packet = [0; MAX_PACKET];
         for _ in 0..BATCH {
-            let Some(handlers) = self.collecting.all.get(&id) else { return };
-            let report = match handlers.channel.receive(&mut packet) {
+            let Some(collector) = self.collecting.all.get(&id) else { return };
+            let report = match collector.channel.receive(&mut packet) {
                 Ok(Received::Packet { len, .. }) => Report::read(packet.get(..len).unwrap_or_default()),
                 Ok(Received::Empty) => return,
-                Ok(Received::Closed) | Err(_) => return self.lose_handlers(id),
+                Ok(Received::Closed) | Err(_) => return self.lose_collector(id),
             };
             if report.is_none_or(|report| !self.on_report(id, report)) {
-                self.note(Level::Err, "the handlers have sent what makes no sense: they are ended");
-                self.kill_role(RoleKind::Handlers);
-                return self.lose_handlers(id);
+                self.note(Level::Err, "the collector has sent what makes no sense: it is ended");
+                self.kill_role(RoleKind::Collector);
+                return self.lose_collector(id);
             }
         }
     }
 
-    /// `false`: it is about a session that these handlers do not have.
-    fn on_report(&mut self, id: HandlersId, report: Report<'_>) -> bool {
-        let Some(handlers) = self.collecting.all.get_mut(&id) else { return false };
+    /// `false`: it is about a session that this collector does not have.
+    fn on_report(&mut self, id: CollectorId, report: Report<'_>) -> bool {
+        let Some(collector) = self.collecting.all.get_mut(&id) else { return false };
         match report {
             Report::Ready => {
-                handlers.trusted = true;
+                collector.trusted = true;
                 if std::mem::take(&mut self.collecting.said_lost) {
-                    self.log_state(None, "online", Some("handlers"), Level::Notice);
+                    self.log_state(None, "online", Some("collector"), Level::Notice);
                 }
                 true
             }
             Report::Line { session, dropped, bytes } => {
-                let Some(settings) = handlers.pipes.get(&session).map(Rc::clone) else { return false };
+                let Some(settings) = collector.pipes.get(&session).map(Rc::clone) else { return false };
                 self.log_session(&settings, Event::Stderr { session, line: bytes, dropped });
                 true
             }
             Report::Ended { session, dropped } => {
-                let Some(settings) = handlers.pipes.remove(&session) else { return false };
+                let Some(settings) = collector.pipes.remove(&session) else { return false };
                 if dropped > 0 {
                     self.log_session(&settings, Event::Stderr { session, line: b"", dropped });
                 }
@@ -224,8 +224,8 @@ impl Supervisor {
         }
     }
 
-    /// A process of handlers is gone, and the pipes that it had with it.
-    fn lose_handlers(&mut self, id: HandlersId) {
+    /// A collector is gone, and the pipes that it had with it.
+    fn lose_collector(&mut self, id: CollectorId) {
         let Some(lost) = self.collecting.all.remove(&id) else { return };
         if self.collecting.current != Some(id) {
             return;
@@ -234,13 +234,13 @@ impl Supervisor {
         if self.now >= lost.since + SETTLED {
             self.collecting.backoff = fresh_backoff();
         }
-        self.start_handlers_later();
+        self.start_collector_later();
     }
 
-    fn say_handlers_lost(&mut self) {
+    fn say_collector_lost(&mut self) {
         if !std::mem::replace(&mut self.collecting.said_lost, true) {
-            self.log_state(None, "degraded", Some("handlers"), Level::Warning);
-            let text = "standard errors that go to the log are lost until the handlers are back";
+            self.log_state(None, "degraded", Some("collector"), Level::Warning);
+            let text = "standard errors that go to the log are lost until the collector is back";
             self.note(Level::Warning, text);
         }
     }
@@ -248,5 +248,5 @@ impl Supervisor {
 
 /// Does this service's standard error go to the log?
 pub(super) fn collects(settings: &settings::Service) -> bool {
-    settings.enabled && settings.program.stderr == Stderr::Log
+    settings.enabled && settings.program().is_some_and(|program| program.stderr == Stderr::Log)
 }

@@ -138,7 +138,7 @@ impl Supervisor {
                 let listener = self.listeners.insert(fd, key, endpoint);
                 self.give_listener(key, listener);
                 for old in over {
-                    if self.services.get(key).is_some_and(|service| service.settings.wait) {
+                    if self.services.get(key).is_some_and(|service| service.settings.waits()) {
                         // Two listeners would be two servers.
                         self.listeners.close(old);
                     } else {
@@ -153,7 +153,7 @@ impl Supervisor {
 
     /// A listener that stays is as its service wants it now, but while a server has it.
     fn keep_listener(&mut self, key: ServiceKey, listener: ListenerKey, endpoint: Endpoint) {
-        let wait = self.services.get(key).is_some_and(|service| service.settings.wait);
+        let wait = self.services.get(key).is_some_and(|service| service.settings.waits());
         let Some(kept) = self.listeners.get_mut(listener) else { return };
         if !matches!(kept.lent, Some(Loan::Server(_))) {
             // Neither can fail on a socket that is open and a path that is superd's.

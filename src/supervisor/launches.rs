@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::protocol::launch::{KEPT_PLANS, ROLES, Request, SLOTS, Step};
+use crate::protocol::launch::{KEPT_PLANS, ROLES, Request, SLOTS};
+use crate::protocol::step::Step;
 use crate::roles::launcher;
 use crate::service::backoff::Backoff;
 use crate::sys::channel::Channel;

@@ -72,7 +72,7 @@ impl Supervisor {
         if let Restored::Gone(_) = self.restore(key, &keepsake) {
             return self.reopen_broken(key, libc::EINVAL);
         }
-        let waits = self.services.get(service).is_some_and(|running| running.settings.wait);
+        let waits = self.services.get(service).is_some_and(|running| running.settings.waits());
         if let Some(fd) = self.listeners.fd(key).filter(|_| !waits) {
             // A reload has made it one that superd accepts from: a call that blocks would hold up everybody.
             let _ = set_nonblocking(fd, true);

@@ -1,13 +1,14 @@
 //! The life of a session after its admission: process, program, deadlines, end.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::config::settings::{Level, Timeouts};
-use crate::protocol::launch::Step;
+use crate::protocol::step::Step;
 use crate::service::reason::Reason;
 use crate::service::record::{Event, ExitStatus, Record};
 use crate::sys::process::{self, Ended, Status};
@@ -262,7 +263,7 @@ impl Supervisor {
             service.last_failure = Some((now, failure));
         }
         let error = process::errno_name(errno);
-        let program = settings.program.path.to_string_lossy();
+        let program = settings.program().map_or(Path::new(""), |program| &program.path).to_string_lossy();
         let step = step.map_or("start", Step::words);
         let event = Event::LaunchFailed { session: id, client, step, error: &error, program: &program };
         let facility = settings.log.facility;

@@ -73,6 +73,7 @@ impl Supervisor {
             path: self.options.config.clone(),
             situation: self.options.situation.clone(),
             nofile: self.nofile,
+            notify: self.readiness.name().to_owned(),
         };
         let text = sealed("superd-load", &serde_json::to_vec(&request)?)?;
         let channel = self.start_role(RoleKind::Loader)?;

@@ -23,6 +23,7 @@ use crate::service::backoff::Backoff;
 use crate::service::refusals::Refusals;
 use crate::sys::channel::Channel;
 use crate::sys::passed::Passed;
+use crate::sys::readiness::Readiness;
 use crate::sys::rtnetlink::InterfaceNews;
 
 pub mod bind;
@@ -88,6 +89,8 @@ struct Supervisor {
     writer_backoff: Backoff,
     state_writer: Option<Channel>,
     collecting: collecting::Collecting,
+    /// Where workers of pools say that they are ready.
+    readiness: Readiness,
 
     /// Of the configuration in force; 0 before the first.
     generation: u64,

@@ -30,18 +30,18 @@ pub(super) enum RoleKind {
     /// Writes files.
     Writer = 1,
     /// Collect standard errors.
-    Handlers = 2,
+    Collector = 2,
 }
 
 impl RoleKind {
     /// Every role, in the order of its index.
-    pub(super) const ALL: [Self; 3] = [Self::Loader, Self::Writer, Self::Handlers];
+    pub(super) const ALL: [Self; 3] = [Self::Loader, Self::Writer, Self::Collector];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Loader => "loader",
             Self::Writer => "writer",
-            Self::Handlers => "handlers",
+            Self::Collector => "collector",
         }
     }
 
@@ -49,7 +49,7 @@ impl RoleKind {
     fn plan(self, helper: Option<&Identity>) -> Plan {
         let identity = match self {
             Self::Loader | Self::Writer => None,
-            Self::Handlers => helper.cloned(),
+            Self::Collector => helper.cloned(),
         };
         Plan::Role { name: self.name().to_owned(), identity }
     }

@@ -8,7 +8,7 @@ use crate::config::settings;
 use crate::model::endpoint::Endpoint;
 use crate::model::name::ServiceName;
 use crate::model::place::Place;
-use crate::protocol::launch::Step;
+use crate::protocol::step::Step;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
 use crate::service::reason::Reason;

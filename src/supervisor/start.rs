@@ -12,6 +12,7 @@ use crate::service::backoff::Backoff;
 use crate::service::refusals::Refusals;
 use crate::sys::daemonize::{self, Side, Starter};
 use crate::sys::passed::{Passed, Variables};
+use crate::sys::readiness::Readiness;
 use crate::sys::rtnetlink::InterfaceNews;
 use crate::sys::{fd, process};
 
@@ -114,6 +115,7 @@ impl Supervisor {
             writer_backoff: Backoff::delayed(Duration::from_secs(1), Duration::from_secs(30)),
             state_writer: None,
             collecting: collecting::Collecting::default(),
+            readiness: Readiness::bind()?,
             generation: 0,
             daemon: None,
             log_settings: None,

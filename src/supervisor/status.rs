@@ -97,7 +97,7 @@ impl Supervisor {
         }
         if collects(&service.settings) && self.collecting.is_lost() {
             let retry = self.collecting.next_try().map(|at| at.saturating_duration_since(self.now));
-            return ("degraded", Some("handlers".to_owned()), retry);
+            return ("degraded", Some("collector".to_owned()), retry);
         }
         if let Some(exhaustion) = &self.exhaustion {
             let retry = exhaustion.until.saturating_duration_since(self.now);

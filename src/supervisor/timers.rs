@@ -32,8 +32,8 @@ pub(super) enum Due {
     LendAgain(super::listeners::ListenerKey),
     /// The log file gets another writer.
     AttachWriter,
-    /// The handlers are started again.
-    StartHandlers,
+    /// The collector is started again.
+    StartCollector,
     /// The next stage of the shutdown.
     Shutdown,
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::sys::poll::PollSet;
 
 use super::Supervisor;
-use super::collecting::HandlersId;
+use super::collecting::CollectorId;
 use super::control::{Interest, Token};
 use super::listeners::ListenerKey;
 use super::signals::Signals;
@@ -24,7 +24,7 @@ struct Places {
     log_writer: Option<usize>,
     state_writer: Option<usize>,
     interface_news: Option<usize>,
-    handlers: Vec<(usize, HandlersId)>,
+    collector: Vec<(usize, CollectorId)>,
     control: Vec<(usize, Token)>,
     farewells: Option<usize>,
     listener_set: Option<usize>,
@@ -67,7 +67,7 @@ impl Supervisor {
             ..Places::default()
         };
         for (fd, id) in self.collecting.interests() {
-            places.handlers.push((poll.push(fd, true, false), id));
+            places.collector.push((poll.push(fd, true, false), id));
         }
         if let Some(control) = &self.control {
             let mut interests: Vec<Interest<'_>> = Vec::new();
@@ -108,9 +108,9 @@ impl Supervisor {
         if ready(places.interface_news) {
             self.on_interface_news();
         }
-        for &(place, id) in &places.handlers {
+        for &(place, id) in &places.collector {
             if poll.ready(place).read {
-                self.on_handlers(id);
+                self.on_collector(id);
             }
         }
         for &(place, token) in &places.control {
@@ -211,7 +211,7 @@ impl Supervisor {
             Due::CloseRetired(key) => self.close_retired(key),
             Due::LendAgain(key) => self.lend_again(key),
             Due::AttachWriter => self.attach_writer(),
-            Due::StartHandlers => self.start_handlers_again(),
+            Due::StartCollector => self.start_collector_again(),
             Due::Shutdown => self.continue_ending(),
         }
     }

@@ -17,6 +17,7 @@ pub mod passed;
 pub mod peer;
 pub mod poll;
 pub mod process;
+pub mod readiness;
 pub mod rtnetlink;
 pub mod signal;
 pub mod signalled;

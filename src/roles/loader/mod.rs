@@ -9,8 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::SigSet;
 
 use crate::config::settings::Config;
+use crate::config::settings::{self, Pool, PoolProtocol, Serves};
 use crate::config::wire;
-use crate::protocol::launch::{Malformed, Plan, ProgramPlan};
+use crate::protocol::launch::{Gets, Malformed, Plan, ProgramPlan};
 use crate::protocol::load::{Loaded, Request};
 use crate::protocol::plans;
 use crate::sys::channel::{Channel, Received};
@@ -56,13 +57,17 @@ fn receive(channel: &Channel) -> io::Result<Option<Request>> {
 
 /// One plan for each service, in their order: its place is its index.
 fn plans_of(config: &Config, request: &Request) -> Vec<Plan> {
-    let plan = |service: &crate::config::settings::Service| {
-        Plan::Program(Box::new(ProgramPlan {
-            service: service.name.clone(),
-            program: service.program.clone(),
-            nofile: request.nofile,
-            wait: service.wait,
-        }))
+    let plan = |service: &settings::Service| {
+        let Some(program) = service.program() else { return Plan::Nothing };
+        let notify = || request.notify.clone();
+        let gets = match &service.serves {
+            Serves::Wait(_) => Gets::Listener,
+            Serves::Pool(Pool { protocol: PoolProtocol::Handoff, .. }) => Gets::Channel(notify()),
+            Serves::Pool(_) => Gets::Listeners(notify()),
+            Serves::Exec(_) | Serves::Builtin(_) => Gets::Connection,
+        };
+        let (service, program) = (service.name.clone(), program.clone());
+        Plan::Program(Box::new(ProgramPlan { service, program, nofile: request.nofile, gets }))
     };
     config.services().iter().map(plan).collect()
 }

@@ -3,7 +3,8 @@
 use nix::sys::signal::Signal;
 
 use crate::config::settings::Level;
-use crate::protocol::launch::{MAX_PACKET, Malformed, Report, SLOTS, Step, decode_reports};
+use crate::protocol::launch::{MAX_PACKET, Malformed, Report, SLOTS, decode_reports};
+use crate::protocol::step::Step;
 use crate::supervisor::Supervisor;
 use crate::supervisor::sessions::{Phase, ProcessOwner};
 use crate::sys::channel::Received;

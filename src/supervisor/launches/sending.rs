@@ -12,6 +12,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::services::PlanId;
 use crate::supervisor::sessions::{Phase, ProcessOwner};
 use crate::supervisor::timers::Due;
+use crate::sys::channel::MAX_FDS;
 
 use super::{InFlight, Job, Lateness};
 
@@ -52,7 +53,12 @@ impl Supervisor {
     /// Sends up to [`BATCH`] launches. `false`: no more can be sent now.
     fn send_batch(&mut self) -> bool {
         let mut batch: Vec<(Launch, Job)> = Vec::with_capacity(BATCH);
+        let mut descriptors = 0;
         while batch.len() < BATCH {
+            descriptors += self.launches.queue.front().map_or(0, |job| self.descriptors_of(job).len());
+            if descriptors > MAX_FDS && !batch.is_empty() {
+                break;
+            }
             let Some(slot) = self.launches.free.pop() else { break };
             let Some(job) = self.launches.queue.pop_front() else {
                 self.launches.free.push(slot);
@@ -130,13 +136,15 @@ impl Supervisor {
 
     /// The launch of a job; none if there is nothing to launch any more.
     fn describe(&self, slot: u16, job: &Job) -> Option<Launch> {
-        let fds = u8::try_from(self.descriptors_of(job).len()).ok()?;
+        let stderr = matches!(job, Job::Session(key) if self.sessions.table.get(*key)?.stderr.is_some());
+        let fds = u8::try_from(self.descriptors_of(job).len() - usize::from(stderr)).ok()?;
         match job {
             Job::Role(kind, _) => Some(Launch {
                 slot,
                 generation: ROLES,
                 plan: *kind as u32,
                 fds,
+                stderr,
                 session: SessionId { epoch: self.epoch, serial: 0 },
                 client: None,
                 local: None,
@@ -148,7 +156,7 @@ impl Supervisor {
                     return None;
                 }
                 let (id, client, local) = (session.id, session.client, session.local);
-                Some(Launch { slot, generation, plan: index, fds, session: id, client, local })
+                Some(Launch { slot, generation, plan: index, fds, stderr, session: id, client, local })
             }
         }
     }

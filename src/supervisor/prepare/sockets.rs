@@ -115,8 +115,8 @@ impl Supervisor {
             return Err(format!("{endpoint}: a server of an earlier configuration (pid {pid}) still has it"));
         }
         let copies =
-            open_passed(name, &self.passed, &service.socket, service.wait).map_err(|e| e.to_string())?;
-        if copies.iter().any(|(_, kind)| kind.is_datagram()) && !service.wait {
+            open_passed(name, &self.passed, &service.socket, service.waits()).map_err(|e| e.to_string())?;
+        if copies.iter().any(|(_, kind)| kind.is_datagram()) && !service.waits() {
             return Err(format!("{endpoint} is a socket of datagrams, which needs `wait = true`"));
         }
         Ok(copies.into_iter().map(|(fd, _)| Origin::Opened(fd, Vec::new())).collect())
@@ -124,7 +124,8 @@ impl Supervisor {
 
     /// The server that was lent a passed socket by a service that is gone: a copy of it is the same queue.
     fn server_with(&self, endpoint: &Endpoint) -> Option<i32> {
-        let has = |session: &Session| session.settings.wait && session.settings.endpoints.contains(endpoint);
+        let has =
+            |session: &Session| session.settings.waits() && session.settings.endpoints.contains(endpoint);
         self.sessions.table.iter().find(|(_, session)| has(session)).map(|(_, session)| session.pid)
     }
 
@@ -208,7 +209,7 @@ impl Supervisor {
             }
         }
         let open = if over.is_empty() { open_listener } else { open_beside };
-        let fd = open(endpoint, &service.socket, service.wait)?;
+        let fd = open(endpoint, &service.socket, service.waits())?;
         if let Some(identity) = identify_path(endpoint) {
             undo.paths.push((endpoint.clone(), identity));
         }

@@ -1,8 +1,7 @@
-//! The handlers: what superd does itself with bytes that clients may have made, as a user who may do nothing.
+//! The collector: reads the standard errors of programs, as a user who may do nothing.
 //!
-//! They collect the lines of programs' standard errors: they read pipes that the supervisor sends, and send back
-//! lines. They know sessions by their names alone, never whose they are. They end when their channel closes; the
-//! pipes' reading ends close with them.
+//! It reads pipes that the supervisor sends, and sends back lines. It knows sessions by their names alone, never
+//! whose they are. It ends when its channel closes; the pipes' reading ends close with it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,7 +34,7 @@ pub fn run(channel: &Channel) -> io::Result<()> {
 }
 
 fn serve(channel: &Channel) -> io::Result<()> {
-    let mut handlers = Handlers {
+    let mut collector = Collector {
         channel,
         set: EpollSet::new()?,
         streams: HashMap::new(),
@@ -43,11 +42,11 @@ fn serve(channel: &Channel) -> io::Result<()> {
         serial: 0,
         buffer: vec![0; MAX_READ],
     };
-    while handlers.turn()? {}
+    while collector.turn()? {}
     Ok(())
 }
 
-struct Handlers<'c> {
+struct Collector<'c> {
     channel: &'c Channel,
     set: EpollSet,
     /// By the keys that they have in the set.
@@ -65,7 +64,7 @@ struct Stream {
     lines: Lines,
 }
 
-impl Handlers<'_> {
+impl Collector<'_> {
     /// Waits for something, and does it. `false`: the supervisor is gone.
     fn turn(&mut self) -> io::Result<bool> {
         let mut poll = PollSet::default();
@@ -169,11 +168,11 @@ mod tests {
 
     use crate::sys::fd;
 
-    /// The handlers in a thread, and the supervisor's end of their channel.
+    /// The collector in a thread, and the supervisor's end of their channel.
     fn started() -> (Channel, JoinHandle<io::Result<()>>) {
         let (own, theirs) = Channel::pair().unwrap();
-        let handlers = thread::spawn(move || serve(&theirs));
-        (own, handlers)
+        let collector = thread::spawn(move || serve(&theirs));
+        (own, collector)
     }
 
     fn session(serial: u64) -> SessionId {
@@ -207,7 +206,7 @@ mod tests {
 
     #[test]
     fn lines_come_with_their_session_and_end() {
-        let (channel, handlers) = started();
+        let (channel, collector) = started();
         let (reading, writing) = fd::pipe().unwrap();
         collect(&channel, 7, Some(&reading));
         File::from(writing).write_all(b"one\ntwo").unwrap();
@@ -216,21 +215,21 @@ mod tests {
         let line = |bytes| Report::Line { session: session(7), dropped: 0, bytes };
         assert_eq!(reports, [line(b"one"), line(b"two"), Report::Ended { session: session(7), dropped: 0 }]);
         drop(channel);
-        handlers.join().unwrap().unwrap();
+        collector.join().unwrap().unwrap();
     }
 
     #[test]
     fn a_pipe_that_did_not_arrive_has_ended() {
-        let (channel, handlers) = started();
+        let (channel, collector) = started();
         collect(&channel, 7, None);
         assert_eq!(reports(&channel, 7).len(), 1);
         drop(channel);
-        handlers.join().unwrap().unwrap();
+        collector.join().unwrap().unwrap();
     }
 
     #[test]
     fn a_supervisor_that_does_not_read_holds_nobody() {
-        let (channel, handlers) = started();
+        let (channel, collector) = started();
         let streams = 500;
         for serial in 1..=streams {
             let (reading, writing) = fd::pipe().unwrap();
@@ -254,7 +253,7 @@ mod tests {
         assert_eq!(lines + dropped, streams * 30, "each line came or is counted");
         assert!(lines < streams * 20, "the channel was full");
         drop(channel);
-        handlers.join().unwrap().unwrap();
+        collector.join().unwrap().unwrap();
     }
 
     fn collect_patiently(channel: &Channel, serial: u64, pipe: &OwnedFd) {
@@ -267,8 +266,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_ends_them() {
-        let (channel, handlers) = started();
+        let (channel, collector) = started();
         channel.send(b"X", &[]).unwrap();
-        assert_eq!(handlers.join().unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(collector.join().unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

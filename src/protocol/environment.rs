@@ -8,8 +8,10 @@ use crate::model::client::Client;
 use crate::model::name::ServiceName;
 use crate::model::session::SessionId;
 
+use super::launch::Gets;
+
 /// The names that superd sets for each connection; a configuration may not set them.
-pub const RESERVED: [&str; 18] = [
+pub const RESERVED: [&str; 20] = [
     "PROTO",
     "TCPLOCALIP",
     "TCPLOCALPORT",
@@ -28,6 +30,8 @@ pub const RESERVED: [&str; 18] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "SUPERD_POOL",
 ];
 
 /// The variables of one connection. Addresses of IPv6 stand without brackets and with their zone if they have
@@ -64,10 +68,25 @@ pub fn of_connection(
     variables
 }
 
-/// The variables of a server that is given its listener, by which it finds that as descriptor 3
-/// (`sd_listen_fds(3)`). Its pid is known to itself alone.
-pub fn of_listener(service: &ServiceName, pid: u32) -> [(&'static str, String); 3] {
-    [("LISTEN_FDS", "1".to_owned()), ("LISTEN_PID", pid.to_string()), ("LISTEN_FDNAMES", service.to_string())]
+/// The variables by which a program finds the sockets that it was given from descriptor 3 on (`sd_listen_fds(3)`),
+/// and where it says that it is ready (`sd_notify(3)`). Its pid is known to itself alone.
+pub fn of_sockets(service: &ServiceName, gets: &Gets, count: usize, pid: u32) -> Vec<(&'static str, String)> {
+    let (name, notify) = match gets {
+        Gets::Connection => return Vec::new(),
+        Gets::Listener => (service.as_str(), None),
+        Gets::Channel(notify) => ("superd-pool", Some(notify)),
+        Gets::Listeners(notify) => (service.as_str(), Some(notify)),
+    };
+    let mut variables = vec![
+        ("LISTEN_FDS", count.to_string()),
+        ("LISTEN_PID", pid.to_string()),
+        ("LISTEN_FDNAMES", vec![name; count].join(":")),
+    ];
+    variables.extend(notify.map(|notify| ("NOTIFY_SOCKET", notify.clone())));
+    if matches!(gets, Gets::Channel(_)) {
+        variables.push(("SUPERD_POOL", "1".to_owned()));
+    }
+    variables
 }
 
 fn address_text(address: SocketAddr) -> String {
