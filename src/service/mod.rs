@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod backoff;
 pub mod lines;
+pub mod pool;
 pub mod reason;
 pub mod record;
 pub mod refusals;

@@ -45,7 +45,7 @@ impl<'a> Record<'a> {
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    /// A program runs for a client.
+    /// A client is being served.
     Start {
         /// The session.
         session: SessionId,
@@ -53,8 +53,8 @@ pub enum Event<'a> {
         client: Option<Client>,
         /// The address that it asked.
         local: Option<SocketAddr>,
-        /// The program's process.
-        pid: i32,
+        /// The process that serves it; none of superd's own services.
+        pid: Option<i32>,
     },
     /// A session is over.
     End {
@@ -62,16 +62,29 @@ pub enum Event<'a> {
         session: SessionId,
         /// The client; none of a server that waits.
         client: Option<Client>,
-        /// The program's process.
-        pid: i32,
-        /// How it ended.
-        status: ExitStatus,
+        /// The process that served it; none of superd's own services.
+        pid: Option<i32>,
+        /// How that ended, if it was the session's own.
+        status: Option<ExitStatus>,
         /// Since its start.
         duration: Duration,
-        /// User and system time of the process.
-        cpu: Duration,
-        /// superd ended it: `session` (timeout), `shutdown`.
+        /// User and system time of the process, if it was the session's own.
+        cpu: Option<Duration>,
+        /// Bytes that came from the client and were sent to it, where that is known.
+        bytes: Option<(u64, u64)>,
+        /// superd ended it: `timeout`, `shutdown`; or it was lost with its worker: `handler-lost`.
         cause: Option<&'a str>,
+    },
+    /// A client was answered at once: the start and the end of a session in one.
+    Answered {
+        /// The session.
+        session: SessionId,
+        /// The client.
+        client: Client,
+        /// The address that it asked.
+        local: Option<SocketAddr>,
+        /// Bytes that were sent to it.
+        sent: u64,
     },
     /// A client was refused.
     Refuse {
@@ -158,7 +171,7 @@ impl Event<'_> {
     /// How important it is where the configuration says nothing else.
     pub fn level(&self) -> Level {
         match self {
-            Self::Start { .. } | Self::End { .. } | Self::Stderr { .. } => Level::Info,
+            Self::Start { .. } | Self::End { .. } | Self::Answered { .. } | Self::Stderr { .. } => Level::Info,
             Self::LaunchFailed { .. } | Self::ReloadRefused { .. } => Level::Err,
             Self::State { state: "degraded", .. } => Level::Warning,
             Self::Refuse { .. }
@@ -178,6 +191,4 @@ pub enum ExitStatus {
     Code(i32),
     /// The number of the signal that ended it.
     Signal(i32),
-    /// Nobody knows: the process was not ours to wait for.
-    Unknown,
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use crate::config::settings::{self, OnLimit, Stderr};
+use crate::config::settings::{self, OnLimit, Serves, Stderr};
 use crate::model::address::Source;
 use crate::model::client::Client;
 use crate::model::session::SessionId;
@@ -25,12 +25,13 @@ const BATCH: usize = 16;
 impl Supervisor {
     /// Takes a bounded batch of connections from a listener, and hands them to the launcher.
     pub(super) fn accept_batch(&mut self, key: ListenerKey) {
-        for _ in 0..BATCH {
-            if !self.accept_one(key) {
+        for place in 0..BATCH {
+            if !self.accept_one(key, place == 0) {
                 break;
             }
         }
         self.send_launches();
+        self.hand_to_handlers();
         if let Some(service) = self.listeners.get(key).map(|l| l.service) {
             self.watch_service(service);
         }
@@ -39,21 +40,28 @@ impl Supervisor {
     /// Takes whoever waits at a listener that goes away, as far as its service has room.
     pub(super) fn accept_until_empty(&mut self, key: ListenerKey) {
         let service = self.listeners.get(key).and_then(|listener| self.services.get(listener.service));
-        if service.is_some_and(|service| service.settings.waits()) {
+        if service.is_none_or(|service| !service.settings.is_accepted()) || self.is_for_handlers(key) {
             return;
         }
-        while self.accept_one(key) {}
+        while self.accept_one(key, false) {}
         self.send_launches();
+        self.hand_to_handlers();
     }
 
-    /// `false`: the batch is over.
-    fn accept_one(&mut self, key: ListenerKey) -> bool {
+    /// `false`: the batch is over. `waits`: a client is there, poll has said it.
+    fn accept_one(&mut self, key: ListenerKey, waits: bool) -> bool {
         let Some(service) = self.listeners.get(key).map(|listener| listener.service) else { return false };
         if !self.may_accept(service) {
             return false;
         }
         if self.services.get(service).is_some_and(|service| service.settings.waits()) {
             self.lend(key);
+            return false;
+        }
+        if self.services.get(service).is_some_and(|service| service.pool.is_some()) && !self.pool_has_room(service) {
+            if waits {
+                self.settle_pool(service, true);
+            }
             return false;
         }
         let Some(listener) = self.listeners.get(key) else { return false };
@@ -79,7 +87,13 @@ impl Supervisor {
     /// May another connection of this service be taken now?
     pub(super) fn may_accept(&self, key: ServiceKey) -> bool {
         let Some(service) = self.services.get(key) else { return false };
-        self.gate_is_open() && service.in_flight < PER_SERVICE && self.queued_by(key).is_none()
+        self.gate_is_open()
+            && self.queued_by(key).is_none()
+            && match &service.settings.serves {
+                Serves::Exec(_) | Serves::Wait(_) => service.in_flight < PER_SERVICE,
+                Serves::Builtin(builtin) => builtin.answers_at_once() || self.handlers_may_take(),
+                Serves::Pool(_) => self.pool_may_accept(key),
+            }
     }
 
     /// What holds for all services: a launcher, room for launches, resources.
@@ -107,8 +121,8 @@ impl Supervisor {
         let may_accept = self.may_accept(key);
         let Some(service) = self.services.get(key) else { return };
         for listener in service.listeners.clone() {
-            let is_ours = self.listeners.get(listener).is_some_and(|l| l.lent.is_none());
-            self.listeners.watch(listener, may_accept && is_ours);
+            let is_lent = self.listeners.get(listener).is_none_or(|l| l.lent.is_some());
+            self.listeners.watch(listener, may_accept && !is_lent && !self.is_for_handlers(listener));
         }
         self.say_paused_or_resumed(key);
     }
@@ -133,11 +147,21 @@ impl Supervisor {
             socket::send_now(connection.as_fd(), banner);
         }
         let local = self.local_address(listener, &connection);
+        if let Serves::Builtin(builtin) = &settings.serves
+            && builtin.answers_at_once()
+        {
+            self.answer_at_once(key, &settings, builtin, (connection, client, local));
+            return self.admission.release(key, Some(source));
+        }
         let mut session = self.new_session(key, settings, connection);
         session.client = Some(client);
         session.local = local;
         session.source = Some(source);
-        self.enqueue_session(session);
+        if session.is_launched() {
+            self.enqueue_session(session);
+        } else {
+            self.hand_over(session);
+        }
     }
 
     /// Takes an admitted session into the table, and asks for its launch.
@@ -169,6 +193,7 @@ impl Supervisor {
             client: None,
             local: None,
             source: None,
+            worker: None,
             lent: None,
             connection: Some(connection),
             stderr: None,
@@ -179,6 +204,13 @@ impl Supervisor {
             timer: None,
             cause: None,
         }
+    }
+
+    /// Do the handlers read this listener's datagrams by themselves?
+    fn is_for_handlers(&self, key: ListenerKey) -> bool {
+        let Some(listener) = self.listeners.get(key).filter(|l| l.endpoint.is_datagram()) else { return false };
+        let service = self.services.get(listener.service);
+        service.is_some_and(|service| matches!(service.settings.serves, Serves::Builtin(_)))
     }
 
     /// The address that was asked: the endpoint's own, unless that is a wildcard.

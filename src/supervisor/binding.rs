@@ -46,7 +46,7 @@ impl Supervisor {
         if let Some(timer) = service.bind_again.take() {
             self.timers.cancel(timer);
         }
-        let (options, wait) = (service.settings.socket.clone(), service.settings.waits());
+        let (options, wait) = (service.settings.socket.clone(), !service.settings.is_accepted());
         let missing = std::mem::take(&mut service.absent);
         for mut absent in missing {
             match open_listener(&absent.endpoint, &options, wait) {
@@ -62,6 +62,8 @@ impl Supervisor {
                 }
             }
         }
+        self.commit_pool(key);
+        self.settle_datagrams();
         self.watch_service(key);
         self.say_degraded_or_online(key);
     }

@@ -54,6 +54,10 @@ impl Supervisor {
         }
         self.daemon = Some(Rc::new(daemon));
         self.settle_collecting();
+        for &key in &keys {
+            self.commit_pool(key);
+        }
+        self.settle_handlers();
         self.send_launches();
         self.watch_all();
         for &key in &keys {
@@ -138,7 +142,7 @@ impl Supervisor {
                 let listener = self.listeners.insert(fd, key, endpoint);
                 self.give_listener(key, listener);
                 for old in over {
-                    if self.services.get(key).is_some_and(|service| service.settings.waits()) {
+                    if self.services.get(key).is_some_and(|service| !service.settings.is_accepted()) {
                         // Two listeners would be two servers.
                         self.listeners.close(old);
                     } else {
@@ -153,11 +157,11 @@ impl Supervisor {
 
     /// A listener that stays is as its service wants it now, but while a server has it.
     fn keep_listener(&mut self, key: ServiceKey, listener: ListenerKey, endpoint: Endpoint) {
-        let wait = self.services.get(key).is_some_and(|service| service.settings.waits());
+        let accepted = self.services.get(key).is_some_and(|service| service.settings.is_accepted());
         let Some(kept) = self.listeners.get_mut(listener) else { return };
         if !matches!(kept.lent, Some(Loan::Server(_))) {
             // Neither can fail on a socket that is open and a path that is superd's.
-            let _ = set_nonblocking(kept.fd.as_fd(), !wait);
+            let _ = set_nonblocking(kept.fd.as_fd(), accepted);
         }
         if kept.endpoint != endpoint {
             let _ = set_path_rights(&endpoint);
@@ -184,6 +188,7 @@ impl Supervisor {
     /// The service is gone from the configuration; its sessions run on under its name.
     fn retire_service(&mut self, name: &ServiceName) {
         let Some(key) = self.services.by_name(name.as_str()) else { return };
+        self.end_pool(key);
         if let Some(service) = self.services.get_mut(key) {
             // What an earlier reload has retired nobody inherits. The others are closed, or another service's.
             for listener in std::mem::take(&mut service.listeners) {

@@ -20,6 +20,7 @@ use crate::sys::spawn::{Image, Parentage, Spawner};
 
 use super::roles::{RoleKind, role_plans};
 use super::sessions::SessionKey;
+use super::workers::WorkerKey;
 
 mod reports;
 mod sending;
@@ -37,6 +38,8 @@ const LAST_DEADLINE: Duration = Duration::from_secs(12);
 #[derive(Debug)]
 pub(super) enum Job {
     Session(SessionKey),
+    /// A worker of a pool, with its sockets until it exists.
+    Worker(WorkerKey, Vec<OwnedFd>),
     /// A role, with its end of the channel until the role exists.
     Role(RoleKind, Option<OwnedFd>),
 }

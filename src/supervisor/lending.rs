@@ -87,7 +87,7 @@ impl Supervisor {
         self.touched.push(service);
     }
 
-    fn restore(&mut self, key: ListenerKey, keepsake: &Keepsake) -> Restored {
+    pub(super) fn restore(&mut self, key: ListenerKey, keepsake: &Keepsake) -> Restored {
         let Some(listener) = self.listeners.get(key) else { return Restored::Same };
         let Some(service) = self.services.get(listener.service) else { return Restored::Same };
         let restored =
@@ -143,7 +143,7 @@ pub(super) fn fresh_rests() -> Backoff {
 }
 
 impl Keepsake {
-    fn of(listener: &Listener) -> io::Result<Self> {
+    pub(super) fn of(listener: &Listener) -> io::Result<Self> {
         let fd = listener.fd.as_fd();
         let kind = SocketKind::of(fd)?;
         Ok(Self { lent: Lent::remember(fd)?, kind, waiting: waiting(fd, kind) })

@@ -88,6 +88,10 @@ impl Supervisor {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         let (service, client, source) = (session.service, session.client, session.source);
         let connection: Option<OwnedFd> = session.connection.take();
+        self.handlers.waiting.retain(|waiting| *waiting != key);
+        if let Some(pool) = self.services.get_mut(service).and_then(|service| service.pool.as_mut()) {
+            pool.waiting.retain(|waiting| *waiting != key);
+        }
         if let (Some(connection), Some(client), Some(source)) = (connection, client, source) {
             self.refuse(service, connection, client, source, reason);
         }
@@ -102,6 +106,7 @@ impl Supervisor {
             }
             match self.sessions.disown(ended.pid) {
                 Some(ProcessOwner::Session(key)) => self.session_process_ended(key, ended),
+                Some(ProcessOwner::Worker(key)) => self.worker_ended(key, ended),
                 Some(ProcessOwner::Role(kind)) => self.role_ended(kind, ended),
                 Some(ProcessOwner::Launcher) => self.launcher_ended(),
                 None => self.stranger_ended(),
@@ -139,12 +144,13 @@ impl Supervisor {
     }
 
     /// Takes a session out of the table, and gives its limits back.
-    fn remove_session(&mut self, key: SessionKey) {
+    pub(super) fn remove_session(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.table.remove(key) else { return };
         if let Some(timer) = session.timer {
             self.timers.cancel(timer);
         }
-        if matches!(session.phase, Phase::Queued | Phase::Launching(_))
+        if session.is_launched()
+            && matches!(session.phase, Phase::Queued | Phase::Launching(_))
             && let Some(service) = self.services.get_mut(session.service)
         {
             service.in_flight = service.in_flight.saturating_sub(1);
@@ -185,6 +191,10 @@ impl Supervisor {
         if session.phase == Phase::Queued {
             return self.abandon_session(key, Reason::Shutdown);
         }
+        if session.worker.is_some() {
+            session.timer = Some(self.timers.set(now + kill_after, Due::SessionKill(key)));
+            return self.end_worker_session(key);
+        }
         if session.pid != 0 && session.ended.is_none() {
             process::signal_child(session.pid, Signal::SIGTERM);
         }
@@ -195,7 +205,9 @@ impl Supervisor {
     pub(super) fn kill_session(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         session.timer = None;
-        if session.pid != 0 && session.ended.is_none() {
+        if session.worker.is_some() {
+            self.kill_worker_session(key);
+        } else if session.pid != 0 && session.ended.is_none() {
             process::signal_child(session.pid, Signal::SIGKILL);
         } else if session.pid == 0 {
             // It waits for a launcher that does not answer. What that one has not made is not asked for again.
@@ -208,12 +220,13 @@ impl Supervisor {
         self.sessions.table.get(key).map_or_else(|| "a service".to_owned(), |s| s.settings.name.to_string())
     }
 
-    fn log_start(&mut self, key: SessionKey) {
+    pub(super) fn log_start(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.table.get(key) else { return };
         if !session.settings.log.success {
             return;
         }
-        let (session_id, client, local, pid) = (session.id, session.client, session.local, session.pid);
+        let (session_id, client, local, pid) =
+            (session.id, session.client, session.local, session.shown_pid());
         let event = Event::Start { session: session_id, client, local, pid };
         let settings = Rc::clone(&session.settings);
         self.log_session(&settings, event);
@@ -227,13 +240,14 @@ impl Supervisor {
         let event = Event::End {
             session: session.id,
             client: session.client,
-            pid: session.pid,
-            status: match ended.status {
+            pid: session.shown_pid(),
+            status: Some(match ended.status {
                 Status::Code(code) => ExitStatus::Code(code),
                 Status::Signal(signal) => ExitStatus::Signal(signal),
-            },
+            }),
             duration: self.now.saturating_duration_since(session.since),
-            cpu: ended.cpu,
+            cpu: Some(ended.cpu),
+            bytes: None,
             cause: session.cause,
         };
         let settings = Rc::clone(&session.settings);

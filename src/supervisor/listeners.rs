@@ -30,6 +30,8 @@ const MANY: usize = 256;
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) fd: OwnedFd,
+    /// Its number, which no other listener ever has.
+    pub(super) serial: u64,
     pub(super) service: ServiceKey,
     pub(super) endpoint: Endpoint,
     /// It goes away; what it still has is served.
@@ -57,6 +59,7 @@ pub(super) enum Loan {
 #[derive(Debug)]
 pub(super) struct Listeners {
     table: Slab<Listener>,
+    serial: u64,
     multiplexer: Multiplexer,
     set: Option<EpollSet>,
     ready: Vec<(u64, bool)>,
@@ -64,7 +67,7 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub(super) fn new() -> Self {
-        Self { table: Slab::default(), multiplexer: Multiplexer::Auto, set: None, ready: Vec::new() }
+        Self { table: Slab::default(), serial: 0, multiplexer: Multiplexer::Auto, set: None, ready: Vec::new() }
     }
 
     pub(super) fn insert(&mut self, fd: OwnedFd, service: ServiceKey, endpoint: Endpoint) -> ListenerKey {
@@ -72,8 +75,10 @@ impl Listeners {
         if endpoint.is_datagram() {
             note_moments(fd.as_fd());
         }
+        self.serial += 1;
         self.table.insert(Listener {
             fd,
+            serial: self.serial,
             service,
             endpoint,
             retired: false,

@@ -11,6 +11,7 @@
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
+//! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
 //! | `pause`, `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
 
@@ -39,6 +40,8 @@ mod collecting;
 mod commit;
 mod directory;
 mod farewells;
+mod handlers;
+mod handover;
 mod holder;
 mod journal;
 mod launches;
@@ -49,6 +52,7 @@ mod load;
 mod notify;
 mod pause;
 mod pidfile;
+mod pools;
 mod prepare;
 mod roles;
 mod services;
@@ -56,10 +60,12 @@ mod sessions;
 mod shutdown;
 mod signals;
 mod slab;
+mod staff;
 mod start;
 mod status;
 mod timers;
 mod turn;
+mod workers;
 
 pub use start::{Options, run};
 
@@ -105,6 +111,10 @@ struct Supervisor {
     admission: Admission,
     sessions: sessions::Sessions,
     launches: launches::Launches,
+    workers: workers::Workers,
+    handlers: handlers::Handlers,
+    /// Generations of pools that there were.
+    generation_serial: u64,
     farewells: farewells::Farewells,
 
     /// Services whose room may have changed in this turn.

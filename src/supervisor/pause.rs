@@ -61,6 +61,10 @@ impl Supervisor {
         self.exhaustion = None;
         self.launches.hold(false);
         self.send_launches();
+        self.hand_to_handlers();
+        for key in self.services.keys() {
+            self.give_waiting(key);
+        }
         self.watch_all();
     }
 

@@ -29,19 +29,22 @@ pub(super) enum RoleKind {
     Loader = 0,
     /// Writes files.
     Writer = 1,
-    /// Collect standard errors.
+    /// Collects standard errors.
     Collector = 2,
+    /// Serve built-in services.
+    Handlers = 3,
 }
 
 impl RoleKind {
     /// Every role, in the order of its index.
-    pub(super) const ALL: [Self; 3] = [Self::Loader, Self::Writer, Self::Collector];
+    pub(super) const ALL: [Self; 4] = [Self::Loader, Self::Writer, Self::Collector, Self::Handlers];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Loader => "loader",
             Self::Writer => "writer",
             Self::Collector => "collector",
+            Self::Handlers => "handlers",
         }
     }
 
@@ -49,7 +52,7 @@ impl RoleKind {
     fn plan(self, helper: Option<&Identity>) -> Plan {
         let identity = match self {
             Self::Loader | Self::Writer => None,
-            Self::Collector => helper.cloned(),
+            Self::Collector | Self::Handlers => helper.cloned(),
         };
         Plan::Role { name: self.name().to_owned(), identity }
     }
@@ -66,7 +69,7 @@ impl Supervisor {
         if ended.status != Status::Code(0) {
             let how = match ended.status {
                 Status::Code(code) => format!("with status {code}"),
-                Status::Signal(signal) => format!("by {}", signal_name(signal)),
+                Status::Signal(signal) => format!("by {}", process::signal_name(signal)),
             };
             let text = format!("the {} (pid {}) ended {how}", kind.name(), ended.pid);
             self.note(Level::Warning, &text);
@@ -147,8 +150,4 @@ impl Supervisor {
         self.send_launches();
         Ok(own)
     }
-}
-
-fn signal_name(number: i32) -> String {
-    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
 }

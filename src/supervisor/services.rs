@@ -14,6 +14,7 @@ use crate::service::backoff::Backoff;
 use crate::service::reason::Reason;
 
 use super::listeners::ListenerKey;
+use super::pools::PoolState;
 use super::slab::Slab;
 use super::timers::TimerId;
 
@@ -38,6 +39,9 @@ pub(super) struct Service {
     /// Launches that are asked for and not over.
     pub(super) in_flight: u32,
     pub(super) started: u64,
+    /// What became of datagrams that the handlers read.
+    pub(super) datagrams: DatagramCounts,
+    pub(super) pool: Option<PoolState>,
     pub(super) launch_failed: u64,
     /// When a launch failed, and how, as it was last said.
     pub(super) last_failure: Option<(Instant, (Option<Step>, i32))>,
@@ -48,6 +52,19 @@ pub(super) struct Service {
     pub(super) said_degraded: bool,
     /// It was said that a server of it ends without serving.
     pub(super) said_resting: bool,
+}
+
+/// Of datagrams that the handlers read for a service.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DatagramCounts {
+    /// Bytes.
+    pub(super) received: u64,
+    /// Bytes.
+    pub(super) sent: u64,
+    /// Datagrams.
+    pub(super) answered: u64,
+    /// Datagrams that may not be answered.
+    pub(super) refused: u64,
 }
 
 /// A launch plan: an index means nothing without its generation.
@@ -79,6 +96,8 @@ impl Service {
             bind_backoff: Self::fresh_backoff(),
             in_flight: 0,
             started: 0,
+            datagrams: DatagramCounts::default(),
+            pool: None,
             launch_failed: 0,
             last_failure: None,
             refused: [0; Reason::ALL.len()],

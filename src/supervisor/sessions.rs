@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::config::settings;
+use crate::config::settings::{self, Serves};
 use crate::model::address::Source;
 use crate::model::client::Client;
 use crate::model::session::SessionId;
@@ -16,6 +16,7 @@ use crate::sys::process::Ended;
 use super::listeners::ListenerKey;
 use super::slab::Slab;
 use super::timers::TimerId;
+use super::workers::WorkerKey;
 
 /// A session, as long as it lives.
 pub(super) type SessionKey = usize;
@@ -31,6 +32,8 @@ pub(super) struct Session {
     pub(super) client: Option<Client>,
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Option<Source>,
+    /// The worker that it was handed to.
+    pub(super) worker: Option<WorkerKey>,
     /// The listener that it was lent, for `wait`.
     pub(super) lent: Option<ListenerKey>,
     /// superd's copy, until the child exists; with `timeout.drain`, until its end.
@@ -50,14 +53,28 @@ pub(super) struct Session {
     pub(super) cause: Option<&'static str>,
 }
 
+impl Session {
+    /// Is a process made for it?
+    pub(super) fn is_launched(&self) -> bool {
+        matches!(self.settings.serves, Serves::Exec(_) | Serves::Wait(_))
+    }
+
+    /// The process that the log names; superd's own is not worth naming.
+    pub(super) fn shown_pid(&self) -> Option<i32> {
+        Some(self.pid).filter(|pid| *pid != 0)
+    }
+}
+
 /// How far a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Waits for a slot or for the launcher.
     Queued,
+    /// A worker was sent it, and has not taken it yet.
+    Handed,
     /// The launcher has it, in this slot.
     Launching(u16),
-    /// Its program runs.
+    /// Its program runs, or its worker has it.
     Running,
     /// It could not be launched; its process, if there was one, is still to be reaped.
     Failed,
@@ -68,6 +85,7 @@ pub(super) enum Phase {
 pub(super) enum ProcessOwner {
     Session(SessionKey),
     Role(super::roles::RoleKind),
+    Worker(WorkerKey),
     Launcher,
 }
 

@@ -51,7 +51,7 @@ impl Supervisor {
         let Some(ending) = &self.ending else { return false };
         match ending.stage {
             Stage::Everybody => {}
-            Stage::Grace | Stage::Terminated if !self.sessions.table.is_empty() => {}
+            Stage::Grace | Stage::Terminated if !self.sessions.table.is_empty() || self.workers.has_pools() => {}
             Stage::LastLines if self.collecting.is_busy() => {}
             Stage::Grace | Stage::Terminated if self.collecting.is_busy() => {
                 self.set_stage(Stage::LastLines, Some(LAST_LINES));
@@ -75,6 +75,8 @@ impl Supervisor {
         let grace = self.daemon.as_ref().map_or(Duration::ZERO, |daemon| daemon.shutdown_grace);
         let timer = self.timers.set(self.now + grace, Due::Shutdown);
         self.ending = Some(Ending { stage: Stage::Grace, timer: Some(timer) });
+        self.settle_datagrams();
+        self.retire_all_workers();
         let sessions = self.sessions.table.len();
         if sessions > 0 {
             let text = format!("ending: {sessions} sessions have {} s", grace.as_secs());
@@ -107,6 +109,7 @@ impl Supervisor {
         for key in keys {
             self.end_session(key, "shutdown");
         }
+        self.terminate_workers();
     }
 
     /// What KILL has not ended is waited for no longer.

@@ -31,7 +31,7 @@ impl Supervisor {
             fds: fd::count_open(),
             services,
             sessions: self.admission.total(),
-            workers: 0,
+            workers: u32::try_from(self.workers.table.len()).unwrap_or(u32::MAX),
             launches: u32::try_from(self.launches.count()).unwrap_or(u32::MAX),
             strangers: self.strangers,
             dropped_log_lines: self.log.dropped(),
@@ -98,6 +98,14 @@ impl Supervisor {
         if collects(&service.settings) && self.collecting.is_lost() {
             let retry = self.collecting.next_try().map(|at| at.saturating_duration_since(self.now));
             return ("degraded", Some("collector".to_owned()), retry);
+        }
+        if super::handlers::is_handled(&service.settings) && self.handlers.is_lost() {
+            let retry = self.handlers.next_try().map(|at| at.saturating_duration_since(self.now));
+            return ("degraded", Some("handlers".to_owned()), retry);
+        }
+        if let Some(pool) = service.pool.as_ref().filter(|pool| pool.said_degraded) {
+            let retry = pool.rests_until().map(|at| at.saturating_duration_since(self.now));
+            return ("degraded", Some("pool".to_owned()), retry);
         }
         if let Some(exhaustion) = &self.exhaustion {
             let retry = exhaustion.until.saturating_duration_since(self.now);

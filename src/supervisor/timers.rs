@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::service::admission::ServiceKey;
 
 use super::sessions::SessionKey;
+use super::workers::WorkerKey;
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,18 @@ pub(super) enum Due {
     LendAgain(super::listeners::ListenerKey),
     /// The log file gets another writer.
     AttachWriter,
+    /// A worker had its time to take a connection.
+    TakeLate(SessionKey),
+    /// A worker had its time to get ready, or to end.
+    WorkerLate(WorkerKey),
+    /// A worker had nothing to do for as long as it may.
+    WorkerIdle(WorkerKey),
+    /// A worker that retires had its time to end by itself.
+    WorkerDismissed(WorkerKey),
+    /// A pool whose workers failed tries again.
+    StartWorkers(ServiceKey),
+    /// The handlers are started again.
+    StartHandlers,
     /// The collector is started again.
     StartCollector,
     /// The next stage of the shutdown.

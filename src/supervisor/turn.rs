@@ -15,6 +15,7 @@ use super::control::{Interest, Token};
 use super::listeners::ListenerKey;
 use super::signals::Signals;
 use super::timers::Due;
+use super::workers::WorkerKey;
 
 /// Where a turn finds in the poll set what it waits for.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ struct Places {
     state_writer: Option<usize>,
     interface_news: Option<usize>,
     collector: Vec<(usize, CollectorId)>,
+    readiness: Option<usize>,
+    workers: Vec<(usize, WorkerKey)>,
     control: Vec<(usize, Token)>,
     farewells: Option<usize>,
     listener_set: Option<usize>,
@@ -69,6 +72,13 @@ impl Supervisor {
         for (fd, id) in self.collecting.interests() {
             places.collector.push((poll.push(fd, true, false), id));
         }
+        if self.workers.has_pools() {
+            places.readiness = Some(poll.push(self.readiness.as_fd(), true, false));
+        }
+        for (fd, key) in self.workers.interests() {
+            let write = self.handlers.blocked && self.handlers.current == Some(key);
+            places.workers.push((poll.push(fd, true, write), key));
+        }
         if let Some(control) = &self.control {
             let mut interests: Vec<Interest<'_>> = Vec::new();
             control.interests(&mut interests);
@@ -111,6 +121,17 @@ impl Supervisor {
         for &(place, id) in &places.collector {
             if poll.ready(place).read {
                 self.on_collector(id);
+            }
+        }
+        if ready(places.readiness) {
+            self.on_readiness();
+        }
+        for &(place, key) in &places.workers {
+            if poll.ready(place).write && self.handlers.current == Some(key) {
+                self.handlers_are_writable();
+            }
+            if poll.ready(place).read {
+                self.on_worker(key);
             }
         }
         for &(place, token) in &places.control {
@@ -211,6 +232,12 @@ impl Supervisor {
             Due::CloseRetired(key) => self.close_retired(key),
             Due::LendAgain(key) => self.lend_again(key),
             Due::AttachWriter => self.attach_writer(),
+            Due::TakeLate(key) => self.take_is_late(key),
+            Due::WorkerLate(key) => self.worker_is_late(key),
+            Due::WorkerIdle(key) => self.idle_is_over(key),
+            Due::WorkerDismissed(key) => self.dismissal_is_over(key),
+            Due::StartWorkers(key) => self.start_workers_again(key),
+            Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
             Due::Shutdown => self.continue_ending(),
         }

@@ -36,7 +36,7 @@ impl Value<'_> {
 pub(super) fn word<'a>(event: &Event<'a>) -> Option<&'a str> {
     match event {
         Event::Start { .. } => Some("start"),
-        Event::End { .. } => Some("end"),
+        Event::End { .. } | Event::Answered { .. } => Some("end"),
         Event::Refuse { .. } | Event::RefuseOthers { .. } => Some("refuse"),
         Event::LaunchFailed { .. } => Some("launch-failed"),
         Event::Stderr { .. } => Some("stderr"),
@@ -58,21 +58,31 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
             if let Some(local) = local {
                 field("local", Value::Shown(&canonical(*local)));
             }
-            field("pid", Value::Shown(pid));
+            shown(&mut field, "pid", pid.as_ref());
         }
-        Event::End { session, client, pid, status, duration, cpu, cause } => {
+        Event::Answered { session, client, local, sent } => {
+            field("session", Value::Shown(session));
+            field("client", Value::Shown(&Shortened { client: *client, detail, with_port: true }));
+            if let Some(local) = local {
+                field("local", Value::Shown(&canonical(*local)));
+            }
+            field("out", Value::Shown(sent));
+        }
+        Event::End { session, client, pid, status, duration, cpu, bytes, cause } => {
             field("session", Value::Shown(session));
             if let Some(client) = *client {
                 field("client", Value::Shown(&Shortened { client, detail, with_port: true }));
             }
-            field("pid", Value::Shown(pid));
+            shown(&mut field, "pid", pid.as_ref());
             match status {
-                ExitStatus::Code(code) => field("status", Value::Shown(code)),
-                ExitStatus::Signal(number) => field("signal", Value::Shown(&signal::Name(*number))),
-                ExitStatus::Unknown => field("status", Value::Bytes(b"unknown")),
+                Some(ExitStatus::Code(code)) => field("status", Value::Shown(code)),
+                Some(ExitStatus::Signal(number)) => field("signal", Value::Shown(&signal::Name(*number))),
+                None => {}
             }
             field("duration", Value::Shown(&Seconds(*duration)));
-            field("cpu", Value::Shown(&Seconds(*cpu)));
+            shown(&mut field, "cpu", cpu.map(Seconds).as_ref());
+            shown(&mut field, "in", bytes.map(|(received, _)| received).as_ref());
+            shown(&mut field, "out", bytes.map(|(_, sent)| sent).as_ref());
             optional(&mut field, "cause", *cause);
         }
         Event::Refuse { client, reason, rule, count } => {
@@ -129,6 +139,12 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
         }
         Event::Stop { sessions } => field("sessions", Value::Shown(sessions)),
         Event::Note { text: _ } => {}
+    }
+}
+
+fn shown<T: fmt::Display>(field: &mut impl FnMut(&'static str, Value), key: &'static str, value: Option<&T>) {
+    if let Some(value) = value {
+        field(key, Value::Shown(value));
     }
 }
 

@@ -74,7 +74,7 @@ fn push_field(out: &mut Vec<u8>, key: &str, value: &[u8]) {
 fn message_id(event: &Event) -> Option<&'static str> {
     match event {
         Event::Start { .. } => Some("064298fe2f9145a084646a028bc206ef"),
-        Event::End { .. } => Some("0fca265644de47bc8eb9c225a8427d3c"),
+        Event::End { .. } | Event::Answered { .. } => Some("0fca265644de47bc8eb9c225a8427d3c"),
         Event::Refuse { .. } => Some("07bbd4c1737649fd9249fb3d0100b460"),
         Event::RefuseOthers { .. } => Some("82fd8b62c5fc4dc89e3aa158a0e0f9ed"),
         Event::LaunchFailed { .. } => Some("e35201e956f14e4ca40026f109456924"),
@@ -102,7 +102,7 @@ mod tests {
         let client = "192.0.2.7:5".parse().unwrap();
         let record = Record::about(
             "finger",
-            Event::Start { session: SESSION, client: Some(client), local: None, pid: 7 },
+            Event::Start { session: SESSION, client: Some(client), local: None, pid: Some(7) },
         );
         check(
             &record,
@@ -137,16 +137,18 @@ mod tests {
     fn message_ids_are_unique_and_well_formed() {
         let client = "192.0.2.7:5".parse().unwrap();
         let events = [
-            Event::Start { session: SESSION, client: Some(client), local: None, pid: 7 },
+            Event::Start { session: SESSION, client: Some(client), local: None, pid: Some(7) },
             Event::End {
                 session: SESSION,
                 client: Some(client),
-                pid: 7,
-                status: ExitStatus::Unknown,
+                pid: Some(7),
+                status: Some(ExitStatus::Code(0)),
                 duration: Duration::ZERO,
-                cpu: Duration::ZERO,
+                cpu: None,
+                bytes: None,
                 cause: None,
             },
+            Event::Answered { session: SESSION, client, local: None, sent: 26 },
             Event::Refuse { client, reason: Reason::Launch, rule: None, count: 1 },
             Event::RefuseOthers { count: 1 },
             Event::LaunchFailed { session: SESSION, client: Some(client), step: "", error: "", program: "" },

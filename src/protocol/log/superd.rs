@@ -60,16 +60,17 @@ mod tests {
         let client = "192.0.2.7:51234".parse().unwrap();
         let local = Some("[::ffff:198.51.100.1]:79".parse().unwrap());
         check(
-            Event::Start { session: SESSION, client: Some(client), local, pid: 4711 },
+            Event::Start { session: SESSION, client: Some(client), local, pid: Some(4711) },
             "start finger session=67405a10-1f client=192.0.2.7:51234 local=198.51.100.1:79 pid=4711",
         );
         let end = |status, cause| Event::End {
             session: SESSION,
             client: Some(client),
-            pid: 4711,
-            status,
+            pid: Some(4711),
+            status: Some(status),
             duration: Duration::from_micros(1_203_900),
-            cpu: Duration::from_millis(4),
+            cpu: Some(Duration::from_millis(4)),
+            bytes: None,
             cause,
         };
         let head = "end finger session=67405a10-1f client=192.0.2.7:51234 pid=4711";
@@ -79,7 +80,24 @@ mod tests {
             &format!("{head} signal=TERM duration=1.203 cpu=0.004 cause=session"),
         );
         check(end(ExitStatus::Signal(40), None), &format!("{head} signal=40 duration=1.203 cpu=0.004"));
-        check(end(ExitStatus::Unknown, None), &format!("{head} status=unknown duration=1.203 cpu=0.004"));
+        let handed = Event::End {
+            session: SESSION,
+            client: Some(client),
+            pid: None,
+            status: None,
+            duration: Duration::from_micros(1_203_900),
+            cpu: None,
+            bytes: Some((7, 9)),
+            cause: Some("handler-lost"),
+        };
+        check(
+            handed,
+            "end finger session=67405a10-1f client=192.0.2.7:51234 duration=1.203 in=7 out=9 cause=handler-lost",
+        );
+        check(
+            Event::Answered { session: SESSION, client, local, sent: 26 },
+            "end finger session=67405a10-1f client=192.0.2.7:51234 local=198.51.100.1:79 out=26",
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Only what xinetd would have said in just these words is said here; the rest is left to superd's own.
 
+use std::fmt;
 use std::io::Write;
 
 use crate::config::settings::ClientDetail;
@@ -16,22 +17,23 @@ pub(super) fn push(out: &mut Vec<u8>, record: &Record, detail: ClientDetail) -> 
     let service = record.service.unwrap_or("-");
     let written = match &record.event {
         Event::Start { client: Some(client), pid, .. } => {
-            write!(out, "START: {service} pid={pid} from={}", from(client))
+            write!(out, "START: {service}{} from={}", Pid(*pid), from(client))
         }
         // What xinetd says of a server that waits.
         Event::Start { client: None, pid, .. } => {
-            write!(out, "START: {service} pid={pid} from=<no address>")
+            write!(out, "START: {service}{} from=<no address>", Pid(*pid))
         }
+        Event::Answered { client, .. } => write!(out, "START: {service} from={}", from(client)),
         Event::End { pid, status, duration, .. } => {
-            let seconds = duration.as_secs();
+            let (pid, seconds) = (Pid(*pid), duration.as_secs());
             match status {
-                ExitStatus::Code(code) => {
-                    write!(out, "EXIT: {service} status={code} pid={pid} duration={seconds}(sec)")
+                Some(ExitStatus::Code(code)) => {
+                    write!(out, "EXIT: {service} status={code}{pid} duration={seconds}(sec)")
                 }
-                ExitStatus::Signal(signal) => {
-                    write!(out, "EXIT: {service} signal={signal} pid={pid} duration={seconds}(sec)")
+                Some(ExitStatus::Signal(signal)) => {
+                    write!(out, "EXIT: {service} signal={signal}{pid} duration={seconds}(sec)")
                 }
-                ExitStatus::Unknown => write!(out, "EXIT: {service} pid={pid} duration={seconds}(sec)"),
+                None => write!(out, "EXIT: {service}{pid} duration={seconds}(sec)"),
             }
         }
         // Filters end in `from=<HOST>$`: there is no place for a count in this line.
@@ -46,6 +48,15 @@ pub(super) fn push(out: &mut Vec<u8>, record: &Record, detail: ClientDetail) -> 
     };
     // Writing to a Vec can't fail.
     written.is_ok()
+}
+
+/// ` pid=…`, of what has a process.
+struct Pid(Option<i32>);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |pid| write!(f, " pid={pid}"))
+    }
 }
 
 #[cfg(test)]
@@ -64,7 +75,16 @@ mod tests {
 
     fn end(status: ExitStatus) -> Event<'static> {
         let (duration, cpu) = (Duration::from_millis(1900), Duration::ZERO);
-        Event::End { session: SESSION, client: Some(client()), pid: 4711, status, duration, cpu, cause: None }
+        Event::End {
+            session: SESSION,
+            client: Some(client()),
+            pid: Some(4711),
+            status: Some(status),
+            duration,
+            cpu: Some(cpu),
+            bytes: None,
+            cause: None,
+        }
     }
 
     fn refuse(reason: Reason, count: u64) -> Event<'static> {
@@ -73,7 +93,7 @@ mod tests {
 
     #[test]
     fn lines_are_xinetds() {
-        let start = Event::Start { session: SESSION, client: Some(client()), local: None, pid: 4711 };
+        let start = Event::Start { session: SESSION, client: Some(client()), local: None, pid: Some(4711) };
         check(&start, "START: finger pid=4711 from=192.0.2.7");
         check(&end(ExitStatus::Code(0)), "EXIT: finger status=0 pid=4711 duration=1(sec)");
         check(&end(ExitStatus::Signal(15)), "EXIT: finger signal=15 pid=4711 duration=1(sec)");

@@ -58,6 +58,12 @@ impl Supervisor {
         flight.started = true;
         match &mut flight.job {
             &mut Job::Session(key) => self.session_has_process(key, pid),
+            Job::Worker(key, sockets) => {
+                let key = *key;
+                // Else its end would not close its channel.
+                sockets.clear();
+                self.worker_has_process(key, pid);
+            }
             Job::Role(kind, channel) => {
                 let kind = *kind;
                 // Else the role's death would not close its channel.
@@ -77,6 +83,8 @@ impl Supervisor {
         match flight.job {
             Job::Session(key) if errno == 0 => self.session_runs(key),
             Job::Session(key) => self.session_launch_failed(key, step, errno),
+            Job::Worker(key, _) if errno == 0 => self.worker_runs(key),
+            Job::Worker(key, _) => self.worker_launch_failed(key, step, errno),
             Job::Role(kind, _) if errno != 0 => {
                 let step = step.map_or("start", Step::words);
                 let text =
@@ -150,6 +158,7 @@ impl Supervisor {
             flight.lateness = Lateness::Stuck;
             let whose = match &flight.job {
                 &Job::Session(key) => self.service_name_of(key),
+                &Job::Worker(key, _) => self.worker_name(key),
                 Job::Role(kind, _) => kind.name().to_owned(),
             };
             let step = step.map_or("start", Step::words);

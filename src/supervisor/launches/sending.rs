@@ -12,6 +12,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::services::PlanId;
 use crate::supervisor::sessions::{Phase, ProcessOwner};
 use crate::supervisor::timers::Due;
+use crate::supervisor::workers::{WorkerKind, WorkerPhase};
 use crate::sys::channel::MAX_FDS;
 
 use super::{InFlight, Job, Lateness};
@@ -126,6 +127,10 @@ impl Supervisor {
     fn descriptors_of<'a>(&'a self, job: &'a Job) -> Vec<BorrowedFd<'a>> {
         match job {
             Job::Role(_, channel) => channel.iter().map(AsFd::as_fd).collect(),
+            Job::Worker(key, sockets) => {
+                let stderr = self.workers.get(*key).and_then(|worker| worker.stderr.as_ref());
+                sockets.iter().chain(stderr).map(AsFd::as_fd).collect()
+            }
             Job::Session(key) => {
                 let session = self.sessions.table.get(*key);
                 let both = session.map(|s| [s.connection.as_ref(), s.stderr.as_ref()]);
@@ -136,7 +141,11 @@ impl Supervisor {
 
     /// The launch of a job; none if there is nothing to launch any more.
     fn describe(&self, slot: u16, job: &Job) -> Option<Launch> {
-        let stderr = matches!(job, Job::Session(key) if self.sessions.table.get(*key)?.stderr.is_some());
+        let stderr = match job {
+            Job::Session(key) => self.sessions.table.get(*key)?.stderr.is_some(),
+            Job::Worker(key, _) => self.workers.get(*key)?.stderr.is_some(),
+            Job::Role(..) => false,
+        };
         let fds = u8::try_from(self.descriptors_of(job).len() - usize::from(stderr)).ok()?;
         match job {
             Job::Role(kind, _) => Some(Launch {
@@ -149,6 +158,23 @@ impl Supervisor {
                 client: None,
                 local: None,
             }),
+            Job::Worker(key, _) => {
+                let worker = self.workers.get(*key).filter(|w| w.phase == WorkerPhase::Launching)?;
+                let WorkerKind::Pool { plan, .. } = worker.kind else { return None };
+                let PlanId { generation, index } = plan;
+                let known = self.launches.knows(generation);
+                let launch = Launch {
+                    slot,
+                    generation,
+                    plan: index,
+                    fds,
+                    stderr,
+                    session: worker.id,
+                    client: None,
+                    local: None,
+                };
+                known.then_some(launch)
+            }
             Job::Session(key) => {
                 let session = self.sessions.table.get(*key).filter(|session| session.cause.is_none())?;
                 let PlanId { generation, index } = self.services.get(session.service)?.plan;
@@ -163,8 +189,10 @@ impl Supervisor {
 
     /// A job that can't be launched any more: its service is gone, and so is the plan that it had.
     fn forget_job(&mut self, job: &Job) {
-        if let &Job::Session(key) = job {
-            self.abandon_session(key, Reason::Shutdown);
+        match *job {
+            Job::Session(key) => self.abandon_session(key, Reason::Shutdown),
+            Job::Worker(key, _) => self.forget_worker(key),
+            Job::Role(..) => {}
         }
     }
 }

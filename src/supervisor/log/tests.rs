@@ -236,7 +236,7 @@ fn the_journal_gets_fields() {
     let daemon = lab.daemon("journal");
     let session = SessionId { epoch: 1, serial: 1 };
     let client = "192.0.2.7:5".parse().ok();
-    let event = Event::Start { session, client, local: None, pid: 7 };
+    let event = Event::Start { session, client, local: None, pid: Some(7) };
     lab.log.write(&Record { facility: Some(Facility(10)), ..Record::about("finger", event) });
     lab.log.flush();
     let entry = daemon.lines().concat();

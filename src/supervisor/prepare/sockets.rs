@@ -115,9 +115,9 @@ impl Supervisor {
             return Err(format!("{endpoint}: a server of an earlier configuration (pid {pid}) still has it"));
         }
         let copies =
-            open_passed(name, &self.passed, &service.socket, service.waits()).map_err(|e| e.to_string())?;
-        if copies.iter().any(|(_, kind)| kind.is_datagram()) && !service.waits() {
-            return Err(format!("{endpoint} is a socket of datagrams, which needs `wait = true`"));
+            open_passed(name, &self.passed, &service.socket, !service.is_accepted()).map_err(|e| e.to_string())?;
+        if copies.iter().any(|(_, kind)| kind.is_datagram()) && service.is_accepted() {
+            return Err(format!("{endpoint} is a socket of datagrams, which needs `wait = true`, or a `listen` pool"));
         }
         Ok(copies.into_iter().map(|(fd, _)| Origin::Opened(fd, Vec::new())).collect())
     }
@@ -209,7 +209,7 @@ impl Supervisor {
             }
         }
         let open = if over.is_empty() { open_listener } else { open_beside };
-        let fd = open(endpoint, &service.socket, service.waits())?;
+        let fd = open(endpoint, &service.socket, !service.is_accepted())?;
         if let Some(identity) = identify_path(endpoint) {
             undo.paths.push((endpoint.clone(), identity));
         }
