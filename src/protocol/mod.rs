@@ -2,6 +2,7 @@
 //!
 //! Pure, like all it stands on; every reader takes bytes that may be anything.
 
+pub mod builtin;
 pub mod collect;
 pub mod control;
 pub mod environment;
