@@ -109,16 +109,6 @@ pub enum Report {
     },
 }
 
-/// The quotes that come with the socket of a qotd service.
-pub fn encode_quotes(quotes: &[Vec<u8>]) -> Vec<u8> {
-    serde_json::to_vec(quotes).unwrap_or_default()
-}
-
-/// Reads them.
-pub fn decode_quotes(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
-    serde_json::from_slice(bytes).map_err(|_| Malformed)
-}
-
 impl Order {
     /// Appends its line; packets of several lines get a line feed between.
     pub fn push(&self, out: &mut String) {

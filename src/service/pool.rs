@@ -93,7 +93,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check((min, spare, max): (u32, u32, u32), [starting, idle, busy]: [u32; 3], waits: bool, expected: u32) {
+    fn check(
+        (min, spare, max): (u32, u32, u32),
+        [starting, idle, busy]: [u32; 3],
+        waits: bool,
+        expected: u32,
+    ) {
         let counts = Counts { starting, idle, busy, room: idle };
         assert_eq!(to_start(&pool(min, spare, max), counts, waits), expected, "{counts:?}");
     }

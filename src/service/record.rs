@@ -171,7 +171,9 @@ impl Event<'_> {
     /// How important it is where the configuration says nothing else.
     pub fn level(&self) -> Level {
         match self {
-            Self::Start { .. } | Self::End { .. } | Self::Answered { .. } | Self::Stderr { .. } => Level::Info,
+            Self::Start { .. } | Self::End { .. } | Self::Answered { .. } | Self::Stderr { .. } => {
+                Level::Info
+            }
             Self::LaunchFailed { .. } | Self::ReloadRefused { .. } => Level::Err,
             Self::State { state: "degraded", .. } => Level::Warning,
             Self::Refuse { .. }

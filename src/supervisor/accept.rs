@@ -58,7 +58,9 @@ impl Supervisor {
             self.lend(key);
             return false;
         }
-        if self.services.get(service).is_some_and(|service| service.pool.is_some()) && !self.pool_has_room(service) {
+        if self.services.get(service).is_some_and(|service| service.pool.is_some())
+            && !self.pool_has_room(service)
+        {
             if waits {
                 self.settle_pool(service, true);
             }
@@ -208,7 +210,9 @@ impl Supervisor {
 
     /// Do the handlers read this listener's datagrams by themselves?
     fn is_for_handlers(&self, key: ListenerKey) -> bool {
-        let Some(listener) = self.listeners.get(key).filter(|l| l.endpoint.is_datagram()) else { return false };
+        let Some(listener) = self.listeners.get(key).filter(|l| l.endpoint.is_datagram()) else {
+            return false;
+        };
         let service = self.services.get(listener.service);
         service.is_some_and(|service| matches!(service.settings.serves, Serves::Builtin(_)))
     }

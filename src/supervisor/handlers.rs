@@ -89,7 +89,8 @@ impl Supervisor {
     /// the sockets that they are to read.
     pub(super) fn settle_handlers(&mut self) {
         let identity = self.daemon.as_ref().and_then(|daemon| daemon.helper.clone());
-        let wanted = self.services.iter().any(|(_, service)| !service.is_gone && is_handled(&service.settings));
+        let wanted =
+            self.services.iter().any(|(_, service)| !service.is_gone && is_handled(&service.settings));
         if (!wanted || self.handlers.identity != identity)
             && let Some(old) = self.handlers.current.take()
         {
@@ -165,7 +166,9 @@ impl Supervisor {
         let mut packet = String::new();
         let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(batch.len());
         for session in batch.iter().filter_map(|&session| self.sessions.table.get(session)) {
-            if let (Serves::Builtin(builtin), Some(connection)) = (&session.settings.serves, &session.connection) {
+            if let (Serves::Builtin(builtin), Some(connection)) =
+                (&session.settings.serves, &session.connection)
+            {
                 stream_order(session.id.serial, builtin, &session.settings.timeouts).push(&mut packet);
                 fds.push(connection.as_fd());
             }
@@ -228,9 +231,9 @@ impl Supervisor {
             return HashMap::new();
         }
         let is_wanted = |service: ServiceKey| {
-            self.services
-                .get(service)
-                .is_some_and(|service| !service.is_gone && matches!(service.settings.serves, Serves::Builtin(_)))
+            self.services.get(service).is_some_and(|service| {
+                !service.is_gone && matches!(service.settings.serves, Serves::Builtin(_))
+            })
         };
         self.listeners
             .iter()
@@ -245,7 +248,7 @@ impl Supervisor {
         let Serves::Builtin(builtin) = &settings.serves else { return None };
         let mut fds = vec![listener.fd.try_clone().ok()?];
         if let Builtin::Qotd(quotes) = builtin {
-            let bytes = crate::protocol::handoff::encode_quotes(quotes);
+            let bytes = crate::protocol::builtin::quotes::encode(quotes);
             fds.push(crate::sys::memory::sealed("superd-quotes", &bytes).ok()?);
         }
         let order = Order::Listener(Datagrams { id: serial, builtin: builtin.word().to_owned() });

@@ -125,7 +125,9 @@ impl Supervisor {
     pub(super) fn on_worker(&mut self, key: WorkerKey) {
         let mut packet = [0; MAX_PACKET];
         for _ in 0..PACKETS {
-            let Some(channel) = self.workers.get(key).and_then(|worker| worker.channel.as_ref()) else { return };
+            let Some(channel) = self.workers.get(key).and_then(|worker| worker.channel.as_ref()) else {
+                return;
+            };
             let bytes = match channel.receive(&mut packet) {
                 Ok(Received::Packet { len, .. }) => packet.get(..len).unwrap_or_default(),
                 Ok(Received::Empty) => return,
@@ -324,7 +326,9 @@ impl Supervisor {
         match self.workers.get(key) {
             Some(worker) => match &worker.kind {
                 WorkerKind::Handlers => "the process of built-in services".to_owned(),
-                WorkerKind::Pool { settings, .. } => format!("the worker {} of {}", worker.pid, settings.name),
+                WorkerKind::Pool { settings, .. } => {
+                    format!("the worker {} of {}", worker.pid, settings.name)
+                }
             },
             None => "a worker".to_owned(),
         }

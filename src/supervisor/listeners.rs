@@ -67,7 +67,13 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub(super) fn new() -> Self {
-        Self { table: Slab::default(), serial: 0, multiplexer: Multiplexer::Auto, set: None, ready: Vec::new() }
+        Self {
+            table: Slab::default(),
+            serial: 0,
+            multiplexer: Multiplexer::Auto,
+            set: None,
+            ready: Vec::new(),
+        }
     }
 
     pub(super) fn insert(&mut self, fd: OwnedFd, service: ServiceKey, endpoint: Endpoint) -> ListenerKey {

@@ -6,7 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `start`, `turn`, `shutdown` | the life of superd |
-//! | `accept`, `launches`, `lifecycle` | the life of a connection |
+//! | `accept`, `answers`, `launches`, `lifecycle` | the life of a connection |
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
@@ -35,6 +35,7 @@ pub mod options;
 
 mod accept;
 mod admin;
+mod answers;
 mod binding;
 mod collecting;
 mod commit;
@@ -80,6 +81,8 @@ struct Supervisor {
     /// Session numbers given out.
     serial: u64,
     is_init: bool,
+    /// The local time zone, read once.
+    zone: jiff::tz::TimeZone,
     /// The limit of descriptors before superd raised its own.
     nofile: settings::RlimitPair,
 

@@ -107,7 +107,8 @@ impl Supervisor {
             service.listeners.iter().filter_map(serials).collect()
         };
         let number = self.generation_serial;
-        let new = Generation { number, settings: Rc::clone(&service.settings), plan: service.plan, listeners };
+        let new =
+            Generation { number, settings: Rc::clone(&service.settings), plan: service.plan, listeners };
         let Some(service) = self.services.get_mut(key) else { return };
         let Some(pool) = &mut service.pool else {
             self.generation_serial += 1;
@@ -270,7 +271,8 @@ impl Supervisor {
     /// A worker of this generation has failed: the next ones wait, each time longer.
     pub(super) fn pool_has_failed(&mut self, key: ServiceKey, number: u64) {
         let Some(state) = self.services.get(key).and_then(|service| service.pool.as_ref()) else { return };
-        let concerns = state.current.number == number || state.next.as_ref().is_some_and(|n| n.number == number);
+        let concerns =
+            state.current.number == number || state.next.as_ref().is_some_and(|n| n.number == number);
         if concerns {
             self.rest_pool(key, "pool");
         }
@@ -306,9 +308,12 @@ impl Supervisor {
 
     /// May a connection of this pool be accepted: has a worker room, or could one be started for it?
     pub(super) fn pool_may_accept(&self, key: ServiceKey) -> bool {
-        let Some(state) = self.services.get(key).and_then(|service| service.pool.as_ref()) else { return false };
+        let Some(state) = self.services.get(key).and_then(|service| service.pool.as_ref()) else {
+            return false;
+        };
         let Some(pool) = state.current.pool() else { return false };
-        if !self.services.get(key).is_some_and(|service| service.settings.is_accepted()) || !state.waiting.is_empty()
+        if !self.services.get(key).is_some_and(|service| service.settings.is_accepted())
+            || !state.waiting.is_empty()
         {
             return false;
         }

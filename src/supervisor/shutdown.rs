@@ -51,7 +51,8 @@ impl Supervisor {
         let Some(ending) = &self.ending else { return false };
         match ending.stage {
             Stage::Everybody => {}
-            Stage::Grace | Stage::Terminated if !self.sessions.table.is_empty() || self.workers.has_pools() => {}
+            Stage::Grace | Stage::Terminated
+                if !self.sessions.table.is_empty() || self.workers.has_pools() => {}
             Stage::LastLines if self.collecting.is_busy() => {}
             Stage::Grace | Stage::Terminated if self.collecting.is_busy() => {
                 self.set_stage(Stage::LastLines, Some(LAST_LINES));

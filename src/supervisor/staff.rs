@@ -56,12 +56,8 @@ impl Supervisor {
         let settings = Rc::clone(&generation.settings);
         let collects = generation.pool().is_some_and(|pool| pool.program.stderr == Stderr::Log);
         let stderr = if collects { self.collect_stderr(id, &settings).unwrap_or(None) } else { None };
-        let kind = WorkerKind::Pool {
-            service,
-            generation: generation.number,
-            settings,
-            plan: generation.plan,
-        };
+        let kind =
+            WorkerKind::Pool { service, generation: generation.number, settings, plan: generation.plan };
         let lifetime = generation.pool().and_then(|pool| pool::lifetime(pool, self.serial));
         let worker = Worker { stderr, lifetime, ..Worker::new(kind, id, channel, self.now) };
         let key = self.workers.table.insert(worker);
@@ -114,7 +110,9 @@ impl Supervisor {
     pub(super) fn worker_runs(&mut self, key: WorkerKey) {
         let now = self.now;
         self.resources_are_back();
-        let Some(worker) = self.workers.get_mut(key).filter(|w| w.phase == WorkerPhase::Launching) else { return };
+        let Some(worker) = self.workers.get_mut(key).filter(|w| w.phase == WorkerPhase::Launching) else {
+            return;
+        };
         worker.phase = WorkerPhase::Starting;
         let patience = if worker.channel.is_some() { READY } else { SILENT };
         worker.timer = Some(self.timers.set(now + patience, Due::WorkerLate(key)));
@@ -128,9 +126,14 @@ impl Supervisor {
         let lacks = matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE);
         if lacks {
             self.resources_are_out(errno);
-        } else if self.services.get(service).and_then(|s| s.pool.as_ref()).is_some_and(|pool| !pool.said_degraded)
+        } else if self
+            .services
+            .get(service)
+            .and_then(|s| s.pool.as_ref())
+            .is_some_and(|pool| !pool.said_degraded)
         {
-            let path = settings.program().map(|program| program.path.display().to_string()).unwrap_or_default();
+            let path =
+                settings.program().map(|program| program.path.display().to_string()).unwrap_or_default();
             let step = step.map_or("start", Step::words);
             let error = process::errno_name(errno);
             let event = crate::service::record::Event::LaunchFailed {
@@ -302,7 +305,8 @@ impl Supervisor {
             self.timers.cancel(timer);
         }
         self.dismiss_worker(key);
-        let WorkerKind::Pool { service, .. } = self.workers.get(key).map_or(WorkerKind::Handlers, |w| w.kind.clone())
+        let WorkerKind::Pool { service, .. } =
+            self.workers.get(key).map_or(WorkerKind::Handlers, |w| w.kind.clone())
         else {
             return;
         };

@@ -163,7 +163,8 @@ impl Workers {
 
     /// The workers of a pool, those that retire too.
     pub(super) fn of_service(&self, of: ServiceKey) -> impl Iterator<Item = (WorkerKey, &Worker)> {
-        let is_its = move |worker: &Worker| matches!(worker.kind, WorkerKind::Pool { service, .. } if service == of);
+        let is_its =
+            move |worker: &Worker| matches!(worker.kind, WorkerKind::Pool { service, .. } if service == of);
         self.table.iter().filter(move |(_, worker)| is_its(worker))
     }
 

@@ -118,11 +118,11 @@ pub fn take_error(socket: BorrowedFd<'_>) -> i32 {
 }
 
 /// Sends a few bytes into the empty buffer of a fresh connection, without waiting; what does not fit is
-/// dropped.
-pub fn send_now(connection: BorrowedFd<'_>, bytes: &[u8]) {
+/// dropped. Gives how many bytes went.
+pub fn send_now(connection: BorrowedFd<'_>, bytes: &[u8]) -> usize {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     // A client that is gone, or a full buffer, loses the banner; there is nothing to do about it.
-    let _ = nix::sys::socket::send(connection.as_raw_fd(), bytes, flags);
+    nix::sys::socket::send(connection.as_raw_fd(), bytes, flags).unwrap_or(0)
 }
 
 /// No more is sent: the client reads an end of file behind what is on its way.

@@ -114,10 +114,12 @@ impl Supervisor {
         if let Some(pid) = self.server_with(endpoint) {
             return Err(format!("{endpoint}: a server of an earlier configuration (pid {pid}) still has it"));
         }
-        let copies =
-            open_passed(name, &self.passed, &service.socket, !service.is_accepted()).map_err(|e| e.to_string())?;
+        let copies = open_passed(name, &self.passed, &service.socket, !service.is_accepted())
+            .map_err(|e| e.to_string())?;
         if copies.iter().any(|(_, kind)| kind.is_datagram()) && service.is_accepted() {
-            return Err(format!("{endpoint} is a socket of datagrams, which needs `wait = true`, or a `listen` pool"));
+            return Err(format!(
+                "{endpoint} is a socket of datagrams, which needs `wait = true`, or a `listen` pool"
+            ));
         }
         Ok(copies.into_iter().map(|(fd, _)| Origin::Opened(fd, Vec::new())).collect())
     }
