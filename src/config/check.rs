@@ -2,27 +2,12 @@
 
 use super::conflict;
 use super::diagnostic::{Diagnostic, Report, Spot};
-use super::draft::{Draft, ServiceDraft, Who};
+use super::draft::{Draft, ServiceDraft, Values, Who};
 use super::listen::Listen;
+use super::obstacles;
+use super::pools;
 use super::situation::Situation;
-
-/// What can serve; a service says one of them.
-pub(super) const WAYS: [&str; 4] = ["exec", "builtin", "pool", "relay"];
-
-/// Does the service itself say more than one way to serve? Asked before the defaults are merged in.
-pub fn ways_to_serve(service: &ServiceDraft, report: &mut Report) {
-    let mut said: Vec<(&str, &Spot)> =
-        WAYS.iter().filter_map(|way| Some((*way, &service.values.said(("", *way))?.spot))).collect();
-    said.sort_by_key(|(_, spot)| spot.range.start);
-    if let [(first, at), others @ ..] = said.as_slice() {
-        for (other, spot) in others {
-            let message =
-                format!("service {} is served in two ways, by `{first}` and by `{other}`", service.name);
-            let diagnostic = Diagnostic::error("two-ways", spot, message);
-            report.add(diagnostic.label("here again").also(at, "here first").hint("keep one of them"));
-        }
-    }
-}
+use super::ways::Way;
 
 /// A service with its defaults.
 pub fn service(service: &ServiceDraft, situation: &Situation, report: &mut Report) {
@@ -30,11 +15,21 @@ pub fn service(service: &ServiceDraft, situation: &Situation, report: &mut Repor
     if values.get(("", "listen")).is_none() && !values.is_wrong(("", "listen")) {
         missing(report, service, "listen", "for example `listen = \"tcp:79\"`");
     }
-    let serves = WAYS.iter().any(|way| values.get(("", *way)).is_some() || values.is_wrong(("", *way)));
-    if !serves {
-        missing(report, service, "exec", "for example `exec = [\"/usr/sbin/in.fingerd\", \"-w\"]`");
+    pools::check(values, report);
+    let way = Way::of(values);
+    if way == Some(Way::Builtin) {
+        quotes(service, report);
     }
-    user(service, situation, report);
+    if way.is_none_or(Way::has_program) {
+        user(service, situation, report);
+    }
+}
+
+fn quotes(service: &ServiceDraft, report: &mut Report) {
+    let values = &service.values;
+    if values.text(("", "builtin")) == Some("qotd") && !values.is_said(("", "quotes")) {
+        missing(report, service, "quotes", "for example `quotes = [\"Festina lente.\"]`, or { file = … }");
+    }
 }
 
 fn user(service: &ServiceDraft, situation: &Situation, report: &mut Report) {
@@ -81,8 +76,7 @@ fn open_to_one_source(draft: &Draft, report: &mut Report) {
         let values = &service.values;
         let said = values.said(("limits", "per_source")).is_some() || values.is_cleared(("", "limits"));
         let hears_others = values.listens().iter().any(|listen| listen.value.hears_others());
-        let waits = values.flag(("", "wait")) == Some(true);
-        !said && hears_others && !waits && values.flag(("", "enabled")) != Some(false)
+        !said && hears_others && keeps_connections(values) && values.flag(("", "enabled")) != Some(false)
     };
     let names: Vec<&ServiceDraft> = draft.services.iter().filter(open).collect();
     let Some(first) = names.first() else { return };
@@ -98,6 +92,16 @@ fn open_to_one_source(draft: &Draft, report: &mut Report) {
         Diagnostic::warning("no-per-source", spot, message)
             .hint("say `limits = { per_source = 20 }`, there or in [defaults]; \"none\" if it is meant so"),
     );
+}
+
+/// Are there connections that a source could hold? A way that is not known may have them.
+fn keeps_connections(values: &Values) -> bool {
+    let endpoints: Vec<_> = values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();
+    let at_once = values.text(("", "builtin")).is_some_and(obstacles::answers_at_once);
+    match Way::of(values) {
+        Some(Way::Builtin) => !at_once && !obstacles::only_datagrams(&endpoints),
+        way => way.is_none_or(Way::accepts),
+    }
 }
 
 fn some_names(services: &[&ServiceDraft]) -> String {

@@ -52,7 +52,7 @@ pub fn find(draft: &Draft, look_up: &LookUp<'_>, report: &mut Report) {
                 Listen::Inet(InetListen { port: Port::Name(name), transport, .. }) => {
                     look_up(*transport, name)
                 }
-                Listen::Unix(_) | Listen::Passed(_) => Some(0),
+                Listen::Unix(_) | Listen::Passed(_) | Listen::TcpMux(_) => Some(0),
             };
             for endpoint in port.into_iter().flat_map(|port| said.value.endpoints(port)) {
                 let claim = Claim { service, spot: &said.spot, endpoint };

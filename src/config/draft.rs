@@ -56,6 +56,8 @@ pub enum Value {
     Listens(Vec<Said<Listen>>),
     /// What a client is sent.
     Bytes(Vec<u8>),
+    /// Quotes: one of them is sent.
+    Quotes(Vec<Vec<u8>>),
     /// A limit of setrlimit(2).
     Rlimit(RlimitPair),
     /// A table that is one value.
@@ -77,6 +79,11 @@ impl Values {
     /// Takes a value.
     pub fn insert(&mut self, path: Path, value: Value, spot: Spot) {
         self.0.insert(path, Said { value, spot });
+    }
+
+    /// Was it said, right or wrong, and not taken away?
+    pub fn is_said(&self, path: Path) -> bool {
+        self.said(path).is_some_and(|said| said.value != Value::Cleared)
     }
 
     /// What is said at all.
@@ -207,6 +214,14 @@ impl Values {
     pub fn bytes(&self, path: Path) -> Option<Vec<u8>> {
         match &self.get(path)?.value {
             Value::Bytes(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+
+    /// The quotes of qotd.
+    pub fn quotes(&self, path: Path) -> Option<&[Vec<u8>]> {
+        match &self.get(path)?.value {
+            Value::Quotes(quotes) => Some(quotes),
             _ => None,
         }
     }

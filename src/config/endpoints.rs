@@ -23,6 +23,7 @@ pub fn of_listen(
         Listen::Inet(inet) => port(inet, spot, system, report).map(|port| inet.endpoints(port).collect()),
         Listen::Unix(unix) => unix_endpoint(unix, spot, system, situation, report).map(|one| vec![one]),
         Listen::Passed(name) => Some(vec![Endpoint::Passed(name.clone())]),
+        Listen::TcpMux(_) => Some(Vec::new()),
     }
 }
 

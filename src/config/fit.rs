@@ -5,35 +5,31 @@ use std::collections::BTreeSet;
 
 use crate::model::endpoint::{Endpoint, InetEndpoint, Transport};
 
-use super::check::WAYS;
 use super::diagnostic::{Diagnostic, Report};
-use super::draft::{Path, Said, ServiceDraft, Values};
-use super::keys;
+use super::draft::{Path, Said, ServiceDraft};
+use super::listen::Listen;
+use super::obstacles;
 use super::values::Complaint;
+use super::ways::Way;
 
-/// Where superd does not accept, it can't count, refuse or greet clients, nor stay behind for them.
-const WITHOUT_WAIT: [Path; 8] = [
-    ("limits", "connections"),
-    ("limits", "per_source"),
-    ("limits", "on_limit"),
-    ("limits", "source_prefix"),
-    ("banner", "accept"),
-    ("banner", "refuse"),
-    ("banner", "busy"),
-    ("timeout", "drain"),
-];
+/// The listeners that a worker can be given: one message to the launcher carries them, beside descriptors of the
+/// worker's own.
+const MOST_LENT: usize = 30;
 
 /// Judges a service with its defaults; `own` is what it says itself. Defaults that can't hold are taken out.
 pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
-    let ways = ways(&service.values);
-    let wait_holds = ways.is_empty() || ways.contains(&"exec");
-    let waits = wait_holds && service.values.flag(("", "wait")) == Some(true);
-    listeners(service, &ways, waits, report);
+    let way = Way::of(&service.values);
+    listeners(service, way, report);
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();
     let held: Vec<Path> = service.values.paths().filter(|path| service.values.get(*path).is_some()).collect();
     for path in held {
-        let Some(complaint) = obstacle(path, &ways, waits, &endpoints) else { continue };
+        let obstacle = match (path, way) {
+            (("socket", name), _) => obstacles::of_option(name, &endpoints),
+            (_, Some(way)) => obstacles::of_key(path, &service.values, way, &endpoints),
+            (_, None) => None,
+        };
+        let Some(complaint) = obstacle else { continue };
         if !own.contains(&path) {
             service.values.remove(path);
         } else if let Some(spot) = service.values.spot(path) {
@@ -43,84 +39,81 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
     }
 }
 
-/// By what the service is served; one, if it is right.
-fn ways(values: &Values) -> Vec<&'static str> {
-    let said = |way: &'static str| values.get(("", way)).is_some() || values.is_wrong(("", way));
-    WAYS.into_iter().filter(|way| said(way)).collect()
-}
-
 fn title((table, name): Path) -> String {
     if table.is_empty() { format!("`{name}`") } else { format!("`{table}.{name}`") }
 }
 
 /// Each listener must be one that the service's way can serve.
-fn listeners(service: &ServiceDraft, ways: &[&str], waits: bool, report: &mut Report) {
-    if service.values.is_wrong(("", "wait")) {
-        return;
-    }
+fn listeners(service: &ServiceDraft, way: Option<Way>, report: &mut Report) {
+    let mut sockets = 0;
     for Said { value, spot } in service.values.listens() {
-        let Some(endpoint) = value.endpoints(0).into_iter().next() else { continue };
-        for complaint in ways.iter().filter_map(|way| unserved(way, waits, &endpoint)) {
+        let complaint = match (value, way) {
+            (Listen::TcpMux(_), _) => Some(through_tcpmux(way)),
+            (_, Some(way)) => value.endpoints(0).first().and_then(|endpoint| unserved(way, endpoint)),
+            (_, None) => None,
+        };
+        if let Some(complaint) = complaint {
             let message = format!("service {}: {}", service.name, complaint.message);
             report.add(Diagnostic::error(complaint.code, spot, message).maybe_hint(complaint.hint));
         }
+        sockets += value.endpoints(0).len();
+    }
+    if let Some(spot) =
+        service.values.spot(("", "listen")).filter(|_| way == Some(Way::Listen) && sockets > MOST_LENT)
+    {
+        let message = format!(
+            "service {}: a worker of a `listen` pool can be given {MOST_LENT} listeners, and these are {sockets}",
+            service.name
+        );
+        let error = Diagnostic::error("cannot-hold", spot, message);
+        report.add(error.hint("`tcp:` and `udp:` without an address are two each, IPv6 and IPv4"));
     }
 }
 
-/// Why this way can't serve this listener. What a `pool` can do hangs on its protocol.
-fn unserved(way: &str, waits: bool, endpoint: &Endpoint) -> Option<Complaint> {
+const WAIT: &str = "`wait = true` gives the listener itself to one process";
+const LISTEN: &str = "`protocol = \"listen\"` gives the workers the listener itself";
+const WAIT_OR_LISTEN: &str = "`exec` with `wait = true` and a pool with `protocol = \"listen\"` can";
+
+/// Why this way can't serve this listener.
+fn unserved(way: Way, endpoint: &Endpoint) -> Option<Complaint> {
     let is_udp = matches!(endpoint, Endpoint::Inet(InetEndpoint { transport: Transport::Udp, .. }));
-    let because = |why: &str| Complaint { code: "cannot-hold", ..Complaint::new(why) };
-    let wait = "`wait = true` gives the listener itself to one process";
+    if !endpoint.is_datagram() {
+        return None;
+    }
     match way {
-        _ if !endpoint.is_datagram() => None,
-        "exec" if waits => None,
-        "exec" if is_udp => Some(
+        Way::Wait | Way::Listen => None,
+        Way::Builtin if is_udp => None,
+        Way::Exec if is_udp => Some(
             Complaint::not_served("this version of superd does not serve a process per client address yet")
-                .hint(wait),
+                .hint(WAIT),
         ),
-        "exec" => {
-            Some(because("`exec` without `wait` needs connections, and `unix-dgram` makes none").hint(wait))
+        Way::Exec => {
+            Some(because("`exec` without `wait` needs connections, and `unix-dgram` makes none").hint(WAIT))
         }
-        "builtin" if !is_udp => Some(
-            because("no built-in service answers on `unix-dgram`").hint("`exec` with `wait = true` does"),
-        ),
-        "relay" => Some(
-            because("`relay` passes connections on, and datagrams make none")
-                .hint("`exec` with `wait = true` does"),
-        ),
-        _ => None,
-    }
-}
-
-/// Why a key can't hold.
-fn obstacle(path: Path, ways: &[&str], waits: bool, endpoints: &[Endpoint]) -> Option<Complaint> {
-    match path {
-        ("", "wait") if !ways.contains(&"exec") && !ways.is_empty() => Some(
-            Complaint::new("a process that waits is one of `exec`")
-                .hint("leave it out: superd accepts by itself"),
-        ),
-        ("timeout", "drain") if !ways.contains(&"exec") && !ways.is_empty() => {
-            Some(Complaint::new("a service that is not `exec` reads to the end by itself"))
+        Way::Builtin => Some(because("no built-in service answers on `unix-dgram`").hint(WAIT_OR_LISTEN)),
+        Way::Handoff => Some(because("a pool is handed connections, and datagrams make none").hint(LISTEN)),
+        Way::Relay => {
+            Some(because("`relay` passes connections on, and datagrams make none").hint(WAIT_OR_LISTEN))
         }
-        ("socket", name) => unfit_option(name, endpoints),
-        _ if waits && WITHOUT_WAIT.contains(&path) => Some(no_accept(path)),
-        _ => None,
     }
 }
 
-fn unfit_option(name: &str, endpoints: &[Endpoint]) -> Option<Complaint> {
-    let (_, fits) = keys::find(keys::SOCKET, name)?.option?;
-    let holds = endpoints.is_empty() || endpoints.iter().any(|endpoint| fits.holds_on(endpoint));
-    (!holds).then(|| Complaint::new(format!("it is {}, and the service has no such listener", fits.words())))
+/// A service without a socket of its own, whose clients the built-in tcpmux accepts.
+fn through_tcpmux(way: Option<Way>) -> Complaint {
+    match way {
+        Some(Way::Wait) => because("`wait` needs a listener, and `tcpmux` is none of the service's own")
+            .hint("without `wait` there is a process for each connection"),
+        Some(Way::Listen) => {
+            because("a `listen` pool needs a listener, and `tcpmux` is none of the service's own")
+                .hint("`protocol = \"handoff\"` hands connections to the workers")
+        }
+        Some(Way::Relay) => because("`relay` does not serve what comes through `tcpmux`"),
+        Some(Way::Exec | Way::Builtin | Way::Handoff) | None => {
+            Complaint::not_served("this version of superd does not serve `tcpmux` listeners yet")
+        }
+    }
 }
 
-fn no_accept(path: Path) -> Complaint {
-    let complaint = Complaint::new("with `wait` the program has the listener, and superd sees no client");
-    match path {
-        ("limits", "connections") => complaint
-            .hint("there is one process for each listener; how many it serves is the program's own setting"),
-        ("timeout", _) => complaint.hint("the program has to read to the end by itself"),
-        _ => complaint.hint("without `wait` superd accepts, and starts a process for each connection"),
-    }
+fn because(why: &str) -> Complaint {
+    Complaint { code: "cannot-hold", ..Complaint::new(why) }
 }

@@ -14,21 +14,18 @@ const fn later(name: &'static str, kind: Kind, doc: &'static str) -> Key {
     Key { name, kind, default: "", doc, service: Served::Later, option: None }
 }
 
-const fn never(name: &'static str, doc: &'static str, why: &'static str) -> Key {
-    Key { name, kind: Kind::Any, default: "", doc, service: Served::Never(why), option: None }
-}
-
 const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &'static str) -> Key {
     key(name, Kind::Rlimit(resource, measure), "as superd was started with", doc)
 }
 
 use Kind::{
     Any, Banner, Clients, Command, Environment, Flag, Group, Groups, Include, Inline, Listen, Named, Number,
-    Octal, Path, Table, Text, Time, User, Variables, Word, WordOrPath,
+    Octal, Path, Quotes, Table, Text, Time, User, Variables, Word, WordOrPath, Words,
 };
 
-const NO_TRAFFIC: &str =
-    "superd does not see the traffic of an exec service, the program has the connection itself";
+/// The built-in services, and those of later versions.
+pub(super) static BUILTINS: [&str; 6] = ["echo", "discard", "chargen", "daytime", "time", "qotd"];
+static LATER_BUILTINS: [&str; 7] = ["tcpmux", "sensor", "metrics", "stun", "turn", "ident", "health"];
 
 /// The names that `[log] facility` may have.
 static FACILITIES: [&str; 19] = facility_names();
@@ -146,9 +143,22 @@ pub static SERVICE: &[Key] = &[
     key(
         "exec",
         Command,
-        "must be said",
+        "one of exec, builtin and pool must be said",
         "The program, by its absolute path, and its arguments; one process for each connection, or with `wait` for each listener.",
     ),
+    key(
+        "builtin",
+        Words(&BUILTINS, &LATER_BUILTINS),
+        "",
+        "A service of superd itself, as BUILT-IN SERVICES says; no program and no user of its own.",
+    ),
+    key(
+        "quotes",
+        Quotes,
+        "must be said with qotd",
+        "The quotes of the built-in qotd, at most 512 bytes each; a file has a line `%` between them.",
+    ),
+    key("pool", Inline(POOL), "", "Workers that are started ahead, as POOLS says."),
     key(
         "wait",
         Flag,
@@ -192,17 +202,14 @@ pub static SERVICE: &[Key] = &[
     key(
         "stderr",
         Word(&["socket", "log", "null"]),
-        "socket",
-        "Where the program's standard error goes: to the client (with `wait` it is the listener), to superd's log, nowhere.",
+        "socket; log for a pool",
+        "Where the program's standard error goes: to the client (with `wait` it is the listener; not for a pool), to superd's log, nowhere.",
     ),
     key("banner", Table(BANNER), "", "Texts for clients, at most 4 KiB each."),
     key("socket", Table(SOCKET), "", "Socket options."),
     key("log", Table(SERVICE_LOG), "", "What of the service is logged."),
     key("enabled", Flag, "true", "false: the service is checked, but not bound."),
-    later("builtin", Any, "A service of superd itself."),
-    later("pool", Any, "Workers that are started ahead."),
     later("relay", Any, "Pass the connection on to another host."),
-    later("quotes", Any, "Quotes of the built-in qotd."),
     later("allow", Clients, "Clients that may use the service."),
     later("deny", Clients, "Clients that may not."),
     later("users", Any, "Users that may use the service."),
@@ -218,11 +225,46 @@ pub static SERVICE: &[Key] = &[
     later("advertise", Any, "Make the service known on the network."),
 ];
 
+/// `pool`.
+static POOL: &[Key] = &[
+    key("command", Command, "must be said", "What a worker is started as: like `exec`."),
+    key(
+        "protocol",
+        Word(&["handoff", "listen"]),
+        "handoff",
+        "handoff: superd accepts, and hands each connection to a worker, as superd-pool(7) says; listen: the workers have the listeners and accept by themselves, and have no other keys than `command` and `min`.",
+    ),
+    key(
+        "min",
+        Number(0, MOST_WORKERS),
+        "1",
+        "Workers that are always there; 0, which `listen` can't have, starts the first one for the first client.",
+    ),
+    key("spare", Number(0, MOST_WORKERS), "0", "Workers that are kept without a connection, up to `max`."),
+    key("max", Number(1, MOST_WORKERS), "16, or more if `min` or `spare` is", "Workers, at most."),
+    key(
+        "max_connections",
+        Number(1, u32::MAX as i64),
+        "none",
+        "Connections after which a worker retires, give or take a tenth.",
+    ),
+    key("concurrency", Number(1, 65_536), "1", "Connections that a worker takes at once."),
+    key(
+        "idle_timeout",
+        Time,
+        "1min",
+        "A worker beyond `min` and `spare` that had nothing to do for so long retires; \"none\": never.",
+    ),
+];
+
+/// More workers than this are a slip of the pen.
+const MOST_WORKERS: i64 = 4096;
+
 static LIMITS: &[Key] = &[
     key(
         "connections",
         Number(1, 4_000_000),
-        "256; with `wait` 1 for each listener",
+        "256; 4096 for a built-in service; max times concurrency of a pool, and never more; with `wait` 1 for each listener",
         "Sessions of the service at once; \"none\" lifts it.",
     ),
     key(
@@ -251,8 +293,18 @@ static SOURCE_PREFIX: &[Key] = &[
 static TIMEOUT: &[Key] = &[
     key("session", Time, "none", "A session's whole life; at its end the program gets TERM."),
     key("kill_after", Time, "5s", "From TERM to KILL."),
-    never("idle", "How long nothing may be said.", NO_TRAFFIC),
-    never("handshake", "How long until the first byte.", NO_TRAFFIC),
+    key(
+        "idle",
+        Time,
+        "none",
+        "How long nothing may pass between a client and the built-in echo, discard or chargen.",
+    ),
+    key(
+        "handshake",
+        Time,
+        "10s",
+        "How long a client of the built-in echo or discard may take to send its first byte, and the worker of a pool to take a connection.",
+    ),
     key(
         "drain",
         Time,
@@ -277,6 +329,10 @@ pub static LISTEN_AT: &[Key] = &[
 
 /// `banner.NAME = { … }`.
 pub static BANNER_FILE: &[Key] = &[key("file", Path, "must be said", "The file that holds the text.")];
+
+/// `quotes = { … }`.
+pub static QUOTES_FILE: &[Key] =
+    &[key("file", Path, "must be said", "The file that holds the quotes, with a line `%` between them.")];
 
 /// `rlimits.NAME = { … }`; the values are read as the limit itself is.
 pub static SOFT_HARD: &[Key] = &[

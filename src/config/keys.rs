@@ -1,7 +1,7 @@
 //! What a key is, and finding one in the key table ([`super::key_table`]). The table drives reading, the hints for unknown keys, the "not served yet" errors, the
 //! JSON Schema and the key reference of superd.toml(5): a key exists everywhere or nowhere.
 
-pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, SERVICE, SOFT_HARD, TOP};
+pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, QUOTES_FILE, SERVICE, SOFT_HARD, TOP};
 pub use super::option_table::SOCKET;
 
 use crate::model::endpoint::{Endpoint, Transport, UnixKind};
@@ -33,8 +33,6 @@ pub enum Served {
     Now,
     /// In a later version.
     Later,
-    /// It can't hold for the services of this version, and why.
-    Never(&'static str),
 }
 
 /// The sockets that an option is set on.
@@ -140,6 +138,8 @@ pub enum Kind {
     Octal,
     /// One of a few words.
     Word(&'static [&'static str]),
+    /// One of a few words; those of the second list are for a later version.
+    Words(&'static [&'static str], &'static [&'static str]),
     /// One of a few words, or a path.
     WordOrPath(&'static [&'static str]),
     /// A program and its arguments.
@@ -160,6 +160,8 @@ pub enum Kind {
     Interface,
     /// A text, or a file that holds it.
     Banner,
+    /// Texts, or a file that holds them.
+    Quotes,
     /// A limit of setrlimit(2).
     Rlimit(Resource, Measure),
     /// A table that is merged with the defaults key by key.

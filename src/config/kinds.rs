@@ -9,9 +9,10 @@ use crate::model::endpoint::InterfaceName;
 
 use super::draft::{Said, Value, Who};
 use super::files;
-use super::keys::{self, Kind, Measure};
+use super::keys::{self, Key, Kind, Measure};
 use super::listens;
 use super::mistype::{MANY_WORDS, wrong_type};
+use super::quotes;
 use super::reader::{self, Context};
 use super::settings::RlimitPair;
 use super::values::{self, Complaint};
@@ -48,6 +49,9 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
         (Kind::Word(words), DeValue::String(text)) => {
             checked(cx, title, value, word(words, text).map(|()| Value::Text(text.to_string())))
         }
+        (Kind::Words(now, later), DeValue::String(text)) => {
+            checked(cx, title, value, served_word(now, later, text).map(|()| Value::Text(text.to_string())))
+        }
         (Kind::Interface, DeValue::String(text)) => {
             checked(cx, title, value, interface(text).map(|()| Value::Text(text.to_string())))
         }
@@ -66,6 +70,8 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
         }
         (Kind::Banner, DeValue::String(text)) => banner(cx, title, value, text.as_bytes().to_vec()),
         (Kind::Banner, DeValue::Table(table)) => banner_file(cx, title, value, table),
+        (Kind::Quotes, DeValue::Array(items)) => quotes::list(cx, title, value, items),
+        (Kind::Quotes, DeValue::Table(table)) => quotes::file(cx, title, value, table),
         (Kind::Rlimit(_, measure), DeValue::Table(table)) => soft_and_hard(cx, title, measure, value, table),
         (Kind::Rlimit(_, measure), _) => {
             let both = rlimit(cx, title, kind, measure, value)?;
@@ -169,6 +175,17 @@ fn word(words: &'static [&'static str], text: &str) -> Result<(), Complaint> {
         Some(near) => complaint.hint(format!("did you mean `{near}`?")),
         None => complaint,
     })
+}
+
+fn served_word(
+    now: &'static [&'static str],
+    later: &'static [&'static str],
+    text: &str,
+) -> Result<(), Complaint> {
+    if later.contains(&text) {
+        return Err(Complaint::not_served(format!("this version of superd does not serve `{text}` yet")));
+    }
+    word(now, text)
 }
 
 fn interface(name: &str) -> Result<(), Complaint> {
@@ -280,7 +297,19 @@ fn banner(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, bytes: Vec<u8>
 }
 
 fn banner_file(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, table: &DeTable<'_>) -> Option<Value> {
-    let values = reader::inline(cx, keys::BANNER_FILE, table, title);
+    let bytes = file(cx, keys::BANNER_FILE, title, value, table)?;
+    banner(cx, title, value, bytes)
+}
+
+/// The bytes of the file that `{ file = … }` names.
+pub(super) fn file(
+    cx: &mut Context<'_>,
+    keys: &'static [Key],
+    title: &str,
+    value: Item<'_, '_>,
+    table: &DeTable<'_>,
+) -> Option<Vec<u8>> {
+    let values = reader::inline(cx, keys, table, title);
     let Some(path) = values.path(("", "file")) else {
         if !values.is_wrong(("", "file")) {
             cx.complain(title, value.span(), Complaint::new("`file` is missing"));
@@ -294,11 +323,12 @@ fn banner_file(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, table: &D
             None => Ok(file.bytes),
         },
     };
-    let bytes = bytes.map_err(|(code, why)| {
-        let message = format!("`{title}`: can't use {}: {why}", path.display());
-        cx.error(code, value.span(), message, None);
-    });
-    banner(cx, title, value, bytes.ok()?)
+    bytes
+        .map_err(|(code, why)| {
+            let message = format!("`{title}`: can't use {}: {why}", path.display());
+            cx.error(code, value.span(), message, None);
+        })
+        .ok()
 }
 
 fn soft_and_hard(

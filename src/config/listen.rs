@@ -25,6 +25,8 @@ pub enum Listen {
     Unix(UnixListen),
     /// `systemd:`.
     Passed(String),
+    /// `tcpmux:`: no socket of its own.
+    TcpMux(String),
 }
 
 impl Listen {
@@ -44,9 +46,7 @@ impl Listen {
             "unix-dgram" => unix(UnixKind::Datagram),
             "unix-seqpacket" => unix(UnixKind::SeqPacket),
             "systemd" => local::passed(rest).map(Self::Passed),
-            "tcpmux" => {
-                Err(Complaint::not_served("this version of superd does not serve `tcpmux` listeners yet"))
-            }
+            "tcpmux" => local::through_tcpmux(rest).map(Self::TcpMux),
             _ => Err(no_protocol(text)),
         }
     }
@@ -57,6 +57,7 @@ impl Listen {
             Self::Inet(inet) => inet.endpoints(port).collect(),
             Self::Unix(unix) => vec![Endpoint::Unix(unix.endpoint(None, None))],
             Self::Passed(name) => vec![Endpoint::Passed(name.clone())],
+            Self::TcpMux(_) => Vec::new(),
         }
     }
 

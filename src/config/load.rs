@@ -10,6 +10,7 @@ use super::draft::{Draft, ServiceDraft};
 use super::files::Files;
 use super::fit;
 use super::situation::Situation;
+use super::ways;
 
 /// Reads a configuration. The draft is there also if there are errors, so that [`super::resolve`] can add
 /// its own to the same report; `None` if the file can't be read at all.
@@ -26,9 +27,9 @@ pub fn load(path: &Path, files: &dyn Files, situation: &Situation) -> (Option<Dr
     };
     for (name, section) in sections.services {
         let mut service = ServiceDraft { name, spot: section.spot, values: section.values };
-        check::ways_to_serve(&service, &mut report);
         let own = service.values.paths().collect();
         service.values.merge(&defaults);
+        ways::choose(&mut service, &own, &mut report);
         check::service(&service, situation, &mut report);
         fit::service(&mut service, &own, &mut report);
         draft.services.push(service);

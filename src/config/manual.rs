@@ -31,11 +31,6 @@ fn section(page: &mut String, title: &str, keys: &'static [Key]) -> std::fmt::Re
     for key in keys.iter().filter(|key| key.service == Served::Now) {
         entry(page, key, "")?;
     }
-    for key in keys {
-        if let Served::Never(why) = key.service {
-            writeln!(page, ".TP\n.B {}\nAn error: {}.", roff(key.name), roff(why))?;
-        }
-    }
     let later: Vec<String> =
         keys.iter().filter(|key| key.service == Served::Later).map(|key| roff(key.name)).collect();
     if !later.is_empty() {
@@ -86,7 +81,7 @@ fn takes(kind: Kind) -> String {
         }
         Kind::Size(_) | Kind::Rlimit(_, Measure::Size) => "\"SIZE\"".into(),
         Kind::Octal => "\"OCTAL\"".into(),
-        Kind::Word(words) => quoted(words),
+        Kind::Word(words) | Kind::Words(words, _) => quoted(words),
         Kind::WordOrPath(words) => format!("{} | \"PATH\"", quoted(words)),
         Kind::Command => "[\"PROGRAM\", \"ARGUMENT\", …]".into(),
         Kind::Variables => "[\"NAME\", …]".into(),
@@ -97,6 +92,7 @@ fn takes(kind: Kind) -> String {
         Kind::Listen => "\"ENDPOINT\" | { at = \"ENDPOINT\", … } | [ENDPOINT, …]".into(),
         Kind::Interface => "\"INTERFACE\"".into(),
         Kind::Banner => "\"TEXT\" | { file = \"PATH\" }".into(),
+        Kind::Quotes => "[\"TEXT\", …] | { file = \"PATH\" }".into(),
         Kind::Rlimit(_, Measure::Count) => "NUMBER".into(),
         Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "{ … }".into(),
         Kind::Include => "[\"PATTERN\", …]".into(),

@@ -34,7 +34,7 @@ fn wanted(kind: Kind) -> String {
         Kind::Size(_) => "a size".into(),
         Kind::Octal => "an octal number in quotes".into(),
         Kind::Word(words) if words.len() > MANY_WORDS => "a word".into(),
-        Kind::Word(words) => format!("one of {}", words.join(", ")),
+        Kind::Word(words) | Kind::Words(words, _) => format!("one of {}", words.join(", ")),
         Kind::WordOrPath(words) => format!("one of {}, or a path", words.join(", ")),
         Kind::Command => "a list: the program and its arguments".into(),
         Kind::Variables | Kind::Include | Kind::Clients => "a list of texts".into(),
@@ -45,6 +45,7 @@ fn wanted(kind: Kind) -> String {
         Kind::Listen => "a text, a table or a list of them".into(),
         Kind::Interface => "the name of an interface".into(),
         Kind::Banner => "a text or { file = … }".into(),
+        Kind::Quotes => "a list of texts or { file = … }".into(),
         Kind::Rlimit(_, measure) => match measure {
             Measure::Count => "a number, \"unlimited\" or { soft = …, hard = … }".into(),
             Measure::Size => "a size, \"unlimited\" or { soft = …, hard = … }".into(),
@@ -86,7 +87,7 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
             Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))
         }
-        (Kind::Variables | Kind::Groups | Kind::Include, DeValue::String(text)) => {
+        (Kind::Variables | Kind::Groups | Kind::Include | Kind::Quotes, DeValue::String(text)) => {
             Some(format!("write `{name} = [{text:?}]`"))
         }
         (Kind::Listen, DeValue::Integer(number)) => {

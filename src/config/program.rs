@@ -7,8 +7,9 @@ use crate::model::identity::{Account, Identity};
 
 use super::check::is_raised;
 use super::diagnostic::{Diagnostic, Report, Spot};
-use super::draft::Values;
+use super::draft::{Said, Values};
 use super::keys;
+use super::pools;
 use super::resolve::{PathFacts, PathKind, System};
 use super::settings::{Program, Resource, RlimitPair, Stderr};
 use super::situation::Situation;
@@ -34,10 +35,16 @@ pub fn check(
     if let (Some(cwd), Some(spot)) = (values.path(("", "cwd")), values.spot(("", "cwd"))) {
         directory(root, cwd, "cwd", spot, system, report);
     }
-    if let Some(program) = values.texts(("", "exec")).first() {
+    if let Some(program) = command(values).first() {
         let own_uid = situation.uid;
         executable(root, Path::new(&program.value), &program.spot, (identity, own_uid), system, report);
     }
+}
+
+/// What is started, and its arguments.
+fn command(values: &Values) -> &[Said<String>] {
+    let exec = values.texts(("", "exec"));
+    if exec.is_empty() { pools::command(values) } else { exec }
 }
 
 /// Is there a directory? Complains if not.
@@ -110,7 +117,7 @@ pub fn build(
     account: Account,
     situation: &Situation,
 ) -> Option<Program> {
-    let command = values.texts(("", "exec"));
+    let command = command(values);
     let path = PathBuf::from(&command.first()?.value);
     let mut argv: Vec<String> = command.iter().map(|said| said.value.clone()).collect();
     if let (Some(name), Some(first)) = (values.text(("", "argv0")), argv.first_mut()) {
@@ -118,6 +125,7 @@ pub fn build(
     }
     let chroot = values.path(("", "chroot")).filter(|_| situation.root).cloned();
     let nice = values.number(("", "nice")).unwrap_or(0);
+    let is_pool = values.get(("", "pool")).is_some();
     Some(Program {
         path,
         argv,
@@ -133,6 +141,8 @@ pub fn build(
         stderr: match values.text(("", "stderr")) {
             Some("log") => Stderr::Log,
             Some("null") => Stderr::Null,
+            // A worker has no connection when it is started.
+            _ if is_pool => Stderr::Log,
             _ => Stderr::Socket,
         },
     })

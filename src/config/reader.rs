@@ -104,27 +104,11 @@ fn entry(
             cx.error("not-served-yet", name_at, message, None);
             Some(Value::Wrong)
         }
-        Served::Never(why) => {
-            cx.error(
-                "cannot-hold",
-                name_at,
-                format!("`{title}` can't hold here: {why}"),
-                never_hint(key.name),
-            );
-            Some(Value::Wrong)
-        }
     };
     if let Some(taken) = taken {
         let spot = cx.spot(value.span());
         values.insert((within.below, key.name), taken, spot);
     }
-}
-
-fn never_hint(name: &str) -> Option<String> {
-    matches!(name, "idle" | "handshake").then(|| {
-        "`timeout.session` bounds the whole session; `socket.keepalive` finds clients that are gone"
-            .to_owned()
-    })
 }
 
 /// The value of a key that is served; `None` for a table, whose keys are taken one by one.

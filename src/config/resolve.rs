@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{InterfaceName, Transport};
-use crate::model::identity::{Account, Identity};
 
 use super::conflict;
 use super::diagnostic::{Diagnostic, Report};
 use super::draft::{Draft, ServiceDraft, Values};
 use super::endpoints;
+use super::pools;
 use super::program;
+use super::serves;
 use super::settings::{
     Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
-    Log, LogTarget, Multiplexer, OnLimit, Serves, Service, ServiceLog, SocketOptions, Timeouts,
+    Log, LogTarget, Multiplexer, OnLimit, Service, ServiceLog, SocketOptions, Timeouts,
 };
 use super::situation::Situation;
+use super::ways::Way;
 use super::who;
 
 /// An entry of the user database.
@@ -104,9 +106,7 @@ fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mu
     let path = |key, default: PathBuf| values.path(("", key)).cloned().unwrap_or(default);
     let control_group =
         values.who(("", "control_group")).map(|(who, spot)| who::group_id(who, spot, system, report));
-    let needed_by = draft.services.iter().find_map(|service| {
-        service.values.spot(("", "stderr")).filter(|_| service.values.text(("", "stderr")) == Some("log"))
-    });
+    let needed_by = draft.services.iter().find_map(serves::helper_need);
     let helper = if situation.root { who::helper(values, needed_by, system, report) } else { None };
     let zone = values.text(("", "zone")).unwrap_or("local");
     if let Some(spot) = values.spot(("", "zone")).filter(|_| zone != "local" && !system.has_zone(zone)) {
@@ -181,21 +181,15 @@ fn resolve_service(
         .iter()
         .map(|said| endpoints::of_listen(&said.value, &said.spot, system, situation, report))
         .collect();
-    let wait = values.flag(("", "wait")).unwrap_or(false);
-    let person = who::of_service(values, system, situation, report);
-    let identity: Option<&Identity> = person.as_ref().and_then(|(identity, _)| identity.as_ref());
-    program::check(values, identity, system, situation, report);
-    let (identity, account): (Option<Identity>, Account) = person?;
+    let serves = serves::resolve(values, system, situation, report);
     Some(Service {
         name: draft.name.clone(),
         place: report.place(&draft.spot),
         enabled: values.flag(("", "enabled")).unwrap_or(true),
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
         socket: socket(values),
-        serves: if wait { Serves::Wait } else { Serves::Exec }(program::build(
-            values, identity, account, situation,
-        )?),
-        limits: limits(values, wait)?,
+        serves: serves?,
+        limits: limits(values)?,
         timeouts: Timeouts {
             session: values.time(("timeout", "session")),
             kill_after: values.time(("timeout", "kill_after")).unwrap_or(Duration::from_secs(5)),
@@ -218,11 +212,18 @@ fn resolve_service(
     })
 }
 
-fn limits(values: &Values, wait: bool) -> Option<Limits> {
+fn limits(values: &Values) -> Option<Limits> {
     let prefix = values.inline(("limits", "source_prefix"));
     let default = SourcePrefix::default();
     let lifted = values.is_cleared(("limits", "connections"));
-    let default_connections = if wait { Some(1) } else { (!lifted).then_some(256) };
+    let default_connections = match Way::of(values)? {
+        Way::Wait => Some(1),
+        Way::Listen => None,
+        // What the workers take holds also where nothing else does.
+        Way::Handoff => pools::capacity(values),
+        Way::Builtin => (!lifted).then_some(4096),
+        Way::Exec | Way::Relay => (!lifted).then_some(256),
+    };
     Some(Limits {
         connections: values.number(("limits", "connections")).or(default_connections),
         per_source: values.number(("limits", "per_source")),

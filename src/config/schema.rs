@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key, Kind, Measure, Served};
+use super::quotes::MAX_QUOTE;
 
 /// The schema of a configuration file.
 pub fn schema() -> Value {
@@ -53,7 +54,7 @@ fn kind(kind: Kind, inherits: bool) -> Value {
         Kind::WholeSeconds => json!({ "type": "string", "pattern": "^[0-9]+(s|min|h|d)$" }),
         Kind::Size(_) => size(),
         Kind::Octal => json!({ "type": "string", "pattern": "^0{0,2}[0-7]{1,3}$" }),
-        Kind::Word(words) => json!({ "enum": words }),
+        Kind::Word(words) | Kind::Words(words, _) => json!({ "enum": words }),
         Kind::WordOrPath(words) => {
             json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "/" }] })
         }
@@ -77,7 +78,11 @@ fn kind(kind: Kind, inherits: bool) -> Value {
             let one = json!({ "anyOf": [one, path] });
             json!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": one }] })
         }
-        Kind::Banner => json!({ "anyOf": [text, banner_file()] }),
+        Kind::Banner => json!({ "anyOf": [text, file(keys::BANNER_FILE)] }),
+        Kind::Quotes => {
+            let one = json!({ "type": "string", "minLength": 1, "maxLength": MAX_QUOTE });
+            json!({ "anyOf": [{ "type": "array", "minItems": 1, "items": one }, file(keys::QUOTES_FILE)] })
+        }
         Kind::Rlimit(_, measure) => rlimit(measure),
         Kind::Table(keys) | Kind::Inline(keys) => table(keys, inherits),
         Kind::Named(keys) => json!({
@@ -105,8 +110,8 @@ fn who() -> Value {
     ] })
 }
 
-fn banner_file() -> Value {
-    let mut table = table(keys::BANNER_FILE, false);
+fn file(keys: &'static [Key]) -> Value {
+    let mut table = table(keys, false);
     if let Some(table) = table.as_object_mut() {
         table.insert("required".into(), json!(["file"]));
     }

@@ -139,10 +139,10 @@ fn unnamed(uid: u32) -> Account {
     Account { name: uid.to_string(), home: "/".to_owned(), shell: "/bin/sh".to_owned() }
 }
 
-/// Whom the helping processes run as; it is missed only if something needs it.
+/// Whom the helping processes run as; it is missed only if something needs it, which `needed_by` says in words.
 pub fn helper(
     values: &Values,
-    needed_by: Option<&Spot>,
+    needed_by: Option<(&Spot, String)>,
     system: &dyn System,
     report: &mut Report,
 ) -> Option<Identity> {
@@ -158,9 +158,7 @@ pub fn helper(
     };
     let hint = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {name}");
     let diagnostic = match (needed_by, said) {
-        (Some(spot), _) => {
-            Diagnostic::error("unknown-user", spot, format!("{why}; `stderr = \"log\"` needs it"))
-        }
+        (Some((spot, need)), _) => Diagnostic::error("unknown-user", spot, format!("{why}; {need}")),
         (None, Some((_, spot))) => Diagnostic::warning("unknown-user", spot, why),
         (None, None) => return None,
     };

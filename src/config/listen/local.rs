@@ -1,4 +1,4 @@
-//! `unix:PATH`, `unix:@NAME` and their like, and `systemd:NAME`. Knows no address and no port.
+//! `unix:PATH`, `unix:@NAME` and their like, `systemd:NAME` and `tcpmux:NAME`. Knows no address and no port.
 
 use std::path::Path;
 
@@ -83,5 +83,18 @@ pub(super) fn passed(name: &str) -> Result<String, Complaint> {
         ))
         .hint(hint)),
         n => Err(Complaint::new(format!("the name has {n} bytes, and {MAX_PASSED} are the most")).hint(hint)),
+    }
+}
+
+/// Reads what follows `tcpmux:`, which a client of RFC 1078 sends as one line.
+pub(super) fn through_tcpmux(name: &str) -> Result<String, Complaint> {
+    let hint = "for example `tcpmux:finger`";
+    match name {
+        "" => Err(Complaint::new("the name is missing").hint(hint)),
+        _ if name.bytes().all(|b| b.is_ascii_graphic()) => Ok(name.to_owned()),
+        _ => Err(Complaint::new(format!(
+            "`{name}` is no name of tcpmux: they are printable ASCII without blanks"
+        ))
+        .hint(hint)),
     }
 }
