@@ -212,6 +212,8 @@ fn install_stdio(socket: Option<&OwnedFd>, stderr: Stderr, pipe: Option<&OwnedFd
 
 fn environment_of(plan: &ProgramPlan, launch: &Launch, sockets: &[OwnedFd]) -> io::Result<Vec<CString>> {
     let mut own = environment::of_connection(&plan.service, launch.session, launch.client, launch.local);
+    let names = ["TCPREMOTEHOST", "TCPREMOTEINFO"].into_iter().zip(&launch.names);
+    own.extend(names.filter_map(|(key, name)| Some((key, name.clone()?))));
     own.extend(environment::of_sockets(&plan.service, &plan.gets, sockets.len(), std::process::id()));
     if matches!(launch.client, Some(Client::User { .. }))
         && let Some(path) = sockets.first().and_then(|socket| socket::client_path(socket.as_fd()))

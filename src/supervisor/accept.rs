@@ -195,6 +195,7 @@ impl Supervisor {
             client: None,
             local: None,
             source: None,
+            names: [None, None],
             worker: None,
             lent: None,
             connection: Some(connection),
