@@ -166,7 +166,12 @@ pub static SERVICE: &[Key] = &[
         "true: one process for each listener, which gets the listener itself and has it until it ends.",
     ),
     key("argv0", Text, "the path", "What the program finds as its own name."),
-    key("user", User, "must be said as root", "Whom the program runs as; a number needs `group`."),
+    key(
+        "user",
+        User,
+        "must be said as root where there is a program",
+        "Whom the program runs as; a number needs `group`.",
+    ),
     key("group", Group, "the user's", "The group the program runs as."),
     key("groups", Groups, "the user's own", "Supplementary groups; [] for none."),
     key("umask", Octal, "022", "The file mode creation mask."),
@@ -232,13 +237,13 @@ static POOL: &[Key] = &[
         "protocol",
         Word(&["handoff", "listen"]),
         "handoff",
-        "handoff: superd accepts, and hands each connection to a worker, as superd-pool(7) says; listen: the workers have the listeners and accept by themselves, and have no other keys than `command` and `min`.",
+        "handoff: superd accepts, and hands each connection to a worker; listen: the workers have the listeners and accept by themselves, and beside `command` there is `min` alone.",
     ),
     key(
         "min",
         Number(0, MOST_WORKERS),
         "1",
-        "Workers that are always there; 0, which `listen` can't have, starts the first one for the first client.",
+        "Workers that are always there; with 0 the first one is started for the first client (not for `listen`).",
     ),
     key("spare", Number(0, MOST_WORKERS), "0", "Workers that are kept without a connection, up to `max`."),
     key("max", Number(1, MOST_WORKERS), "16, or more if `min` or `spare` is", "Workers, at most."),
@@ -264,7 +269,7 @@ static LIMITS: &[Key] = &[
     key(
         "connections",
         Number(1, 4_000_000),
-        "256; 4096 for a built-in service; max times concurrency of a pool, and never more; with `wait` 1 for each listener",
+        "256; 4096 for a built-in service; what the workers of a pool take, `max` times `concurrency`, and never more; with `wait` 1 for each listener",
         "Sessions of the service at once; \"none\" lifts it.",
     ),
     key(

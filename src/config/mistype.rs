@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::keys::{Kind, Measure};
+use super::keys::{Key, Kind, Measure};
 use super::reader::Context;
 use super::values;
 
@@ -83,6 +83,9 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             "no" | "off" | "false" | "0" => Some(format!("write `{name} = false`")),
             _ => None,
         },
+        (Kind::Inline([Key { name: first, kind: Kind::Command, .. }, ..]), DeValue::Array(_)) => {
+            Some(format!("write `{name} = {{ {first} = […] }}`"))
+        }
         (Kind::Command, DeValue::String(text)) => {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
             Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))

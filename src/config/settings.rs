@@ -315,17 +315,19 @@ pub struct Pool {
     pub program: Program,
     /// How it comes by its connections.
     pub protocol: PoolProtocol,
-    /// Workers that are always there, at least 1.
+    /// Workers that are always there; 0 only with [`PoolProtocol::Handoff`]: the first is started for the first
+    /// connection.
     pub min: u32,
     /// Workers that are kept without a connection.
     pub spare: u32,
-    /// Workers, at most; never less than `min`.
+    /// Workers, at most, at least 1; never less than `min` or `spare`. With [`PoolProtocol::Listen`] it is `min`,
+    /// and nothing below it holds.
     pub max: u32,
     /// Connections after which a worker retires, give or take a tenth; `None`: never.
     pub max_connections: Option<u32>,
     /// Connections that a worker takes at once, at least 1.
     pub concurrency: u32,
-    /// Workers beyond `min` that had nothing to do for so long retire.
+    /// Workers beyond `min` and `spare` that had nothing to do for so long retire; `None`: never.
     pub idle_timeout: Option<Duration>,
 }
 
@@ -364,7 +366,7 @@ pub struct Program {
     pub rlimits: BTreeMap<Resource, RlimitPair>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
-    /// Where descriptor 2 goes.
+    /// Where descriptor 2 goes; never [`Stderr::Socket`] for a worker, which has no connection when it starts.
     pub stderr: Stderr,
 }
 
@@ -415,7 +417,8 @@ pub enum Stderr {
 /// `limits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Sessions of the service; `None` for `"none"`.
+    /// Sessions of the service; `None` for `"none"`, and where the workers of a pool accept. Of a pool that is
+    /// handed connections, never more than its workers take.
     pub connections: Option<u32>,
     /// Sessions of one source.
     pub per_source: Option<u32>,
@@ -444,7 +447,7 @@ pub struct Timeouts {
     pub kill_after: Duration,
     /// How long what the client still sends is read and dropped after the program's end; never with `wait`.
     pub drain: Option<Duration>,
-    /// How long a client of a built-in service may take to send its first byte, and a worker to take a
+    /// How long a client of the built-in echo or discard may take to send its first byte, and a worker to take a
     /// connection.
     pub handshake: Duration,
     /// How long nothing may pass between a built-in service and its client.
