@@ -17,6 +17,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod model;
+pub mod policy;
 pub mod protocol;
 pub mod roles;
 pub mod service;
