@@ -2,7 +2,7 @@
 //!
 //! | layer    | folders                                        | may touch                         |
 //! |----------|------------------------------------------------|-----------------------------------|
-//! | pure     | `model` ← `config` ← `service` ← `protocol`    | values: no fd, clock, file, thread |
+//! | pure     | `model` ← `config` ← `policy` ← `service` ← `protocol` | values: no fd, clock, file, thread |
 //! | platform | `sys`                                          | the kernel; the only `unsafe`     |
 //! | shell    | `supervisor`, `roles`, `control`, `command`    | everything                        |
 //!

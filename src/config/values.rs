@@ -1,9 +1,8 @@
-//! Values with units, as texts: durations, sizes, octal numbers, networks. One way to write each.
+//! Values with units, as texts: durations, sizes, octal numbers. One way to write each.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
+use crate::model::mistake::Mistake;
 
 /// Why a text is not the value that is wanted, for the admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +31,12 @@ impl Complaint {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<Mistake> for Complaint {
+    fn from(mistake: Mistake) -> Self {
+        Self { code: "value", message: mistake.message, hint: mistake.hint }
     }
 }
 
@@ -115,42 +120,6 @@ pub fn octal(text: &str) -> Result<u32, Complaint> {
     })
 }
 
-/// An address, or a network whose host bits are zero.
-pub fn network(text: &str) -> Result<IpNetwork, Complaint> {
-    let given: IpNetwork = text.parse().map_err(|_| {
-        Complaint::new(format!("`{text}` is no address and no network"))
-            .hint("addresses are written `192.0.2.7` or `2001:db8::7`, networks `192.0.2.0/24`")
-    })?;
-    if given.ip() == given.network() {
-        return Ok(given);
-    }
-    let (address, prefix) = (given.ip(), given.prefix());
-    Err(Complaint::new(format!("`{text}` has bits set below its mask"))
-        .hint(format!("write `{}/{prefix}` for the network, or `{address}` for the host", given.network())))
-}
-
-/// One item of `allow`, `deny` or `from`: a network, a set, a word, a host name.
-pub fn client_pattern(text: &str) -> Result<(), Complaint> {
-    if text.is_empty() {
-        return Err(Complaint::new("an empty text matches no client"));
-    }
-    let looks_numeric = text.contains('/')
-        || text.contains(':')
-        || text.parse::<IpAddr>().is_ok()
-        || text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if looks_numeric { network(text).map(|_| ()) } else { host_pattern(text) }
-}
-
-fn host_pattern(text: &str) -> Result<(), Complaint> {
-    let name = text.strip_prefix('@').or_else(|| text.strip_prefix("*.")).unwrap_or(text);
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if !name.is_empty() && name.chars().all(good) {
-        return Ok(());
-    }
-    Err(Complaint::new(format!("`{text}` matches no client"))
-        .hint("write an address, a network, `@set`, a host name, `.domain`, or any, local, link, unknown, paranoid, unix"))
-}
-
 /// The name of a variable that a program may be given.
 pub fn variable_name(name: &str) -> Result<(), Complaint> {
     if name.is_empty() || name.contains(['=', '\0']) {
@@ -220,20 +189,6 @@ mod tests {
         ] {
             assert_eq!(octal(text).ok(), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn networks_have_no_host_bits() {
-        for good in ["192.0.2.7", "192.0.2.0/24", "2001:db8::/32", "::1", "0.0.0.0/0", "10.0.0.0/255.0.0.0"] {
-            assert!(network(good).is_ok(), "{good}");
-        }
-        for bad in ["192.0.2.1/24", "2001:db8::1/32", "192.0.2.0/33", "a/8", "10.0.0.1/255.0.0.0"] {
-            assert!(network(bad).is_err(), "{bad}");
-        }
-        assert_eq!(
-            network("192.0.2.1/24").unwrap_err().hint.as_deref(),
-            Some("write `192.0.2.0/24` for the network, or `192.0.2.1` for the host")
-        );
     }
 
     #[test]

@@ -1,6 +1,20 @@
-//! Who may: the rules of access, and what they say about a request.
+//! Who may use a service: judged from values, nothing is looked up here. What would have to be asked first
+//! (a name, a user) is said, and asked by others.
 //!
-//! Values alone: names, users and times come in as arguments, and a rule that needs one which is not known
-//! yet says so. Knows nothing of sockets, of look-ups, or of what is done with a verdict.
+//! [`judge`] decides, [`explain`] shows how, `lint` warns. [`table`] holds the networks of sets, a million of
+//! them if need be, and [`hours`] knows the windows of a week. [`hosts_access`] is the language of hosts.allow.
+//!
+//! Answers are three-valued: yes, no, unknown. What can't be answered never satisfies an allow and never escapes
+//! a deny.
 
+pub mod explain;
 pub mod hosts_access;
+pub mod hours;
+pub mod judge;
+
+pub mod list;
+pub mod matching;
+pub mod request;
+pub mod table;
+pub mod tables;
+pub mod truth;

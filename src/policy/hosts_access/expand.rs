@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::pattern::Bad;
-use super::request::{End, Facts, HostName, Need, Request, User};
+use super::request::{End, Facts, Naming, Need, Request, User};
 
 /// A longer text is not made: the kernel takes no argument of 128 KiB, and no admin means one of 8.
 const MAX_TEXT: usize = 8192;
@@ -210,15 +210,15 @@ impl Values<'_> {
 
     fn name(&self, end: End) -> &str {
         match self.facts.name(end) {
-            Some(HostName::Confirmed(name)) => name,
-            Some(HostName::Paranoid) => "paranoid",
-            Some(HostName::Unknown | HostName::Failed) | None => "unknown",
+            Some(Naming::Confirmed(name)) => name.as_str(),
+            Some(Naming::Paranoid) => "paranoid",
+            Some(Naming::Unknown | Naming::Failed) | None => "unknown",
         }
     }
 
     fn host(&self, end: End) -> Cow<'_, str> {
         match self.facts.name(end) {
-            Some(HostName::Confirmed(name)) => name.into(),
+            Some(Naming::Confirmed(name)) => name.as_str().into(),
             _ => self.address(end).into(),
         }
     }
@@ -323,7 +323,7 @@ mod tests {
     }
 
     fn facts(user: User) -> Facts {
-        let client_name = Some(HostName::confirmed("pc1.example.org"));
+        let client_name = Some(Naming::confirmed("pc1.example.org"));
         Facts { client_name, user: Some(user), ..Facts::default() }
     }
 }

@@ -63,13 +63,18 @@ impl HostSet {
 /// First and last address of a pattern that is one run of addresses.
 fn range(pattern: &HostPattern) -> Option<(IpAddr, IpAddr)> {
     match pattern {
-        HostPattern::V4 { network, mask } if mask.to_bits().leading_ones() == mask.to_bits().count_ones() => {
-            let last = Ipv4Addr::from_bits(network.to_bits() | !mask.to_bits());
-            Some((IpAddr::V4(*network), IpAddr::V4(last)))
-        }
-        HostPattern::V6 { network, len } => {
-            let host_bits = u128::MAX.checked_shr(u32::from(*len)).unwrap_or(0);
-            Some((IpAddr::V6(*network), IpAddr::V6(Ipv6Addr::from_bits(network.to_bits() | host_bits))))
+        HostPattern::Network(network) => {
+            let last = match network.address() {
+                IpAddr::V4(first) => {
+                    let others = u32::MAX.checked_shr(network.prefix().into()).unwrap_or(0);
+                    IpAddr::V4(Ipv4Addr::from_bits(first.to_bits() | others))
+                }
+                IpAddr::V6(first) => {
+                    let others = u128::MAX.checked_shr(network.prefix().into()).unwrap_or(0);
+                    IpAddr::V6(Ipv6Addr::from_bits(first.to_bits() | others))
+                }
+            };
+            Some((network.address(), last))
         }
         _ => None,
     }

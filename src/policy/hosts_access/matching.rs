@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::host_list::HostSet;
 use super::outcome::Match;
 use super::pattern::{DaemonPattern, HostPattern, UserPattern};
-use super::request::{End, Facts, HostName, Member, Need, Netgroup, Request, User};
+use super::request::{End, Facts, Member, Naming, Need, Netgroup, Request, User};
 use super::rule::{ClientItem, DaemonItem, Rule};
 
 /// Who is asked about, and what is known.
@@ -53,15 +53,9 @@ impl Question<'_> {
         match pattern {
             HostPattern::All => Match::Yes,
             HostPattern::Nobody => Match::No,
-            HostPattern::V4 { network, mask } => match address {
+            HostPattern::Network(network) => address.is_some_and(|address| network.contains(address)).into(),
+            HostPattern::Masked { network, mask } => match address {
                 Some(IpAddr::V4(address)) => (address.to_bits() & mask.to_bits() == network.to_bits()).into(),
-                _ => Match::No,
-            },
-            HostPattern::V6 { network, len } => match address {
-                Some(IpAddr::V6(address)) => {
-                    let mask = u128::MAX.checked_shl(128 - u32::from(*len)).unwrap_or(0);
-                    (address.to_bits() & mask == network.to_bits()).into()
-                }
                 _ => Match::No,
             },
             HostPattern::AddressText(text) => {
@@ -89,17 +83,17 @@ impl Question<'_> {
     fn name(&self, pattern: &HostPattern, end: End) -> Match {
         let Some(name) = self.facts.name(end) else { return Match::Need(Need::Name(end)) };
         match (pattern, name) {
-            (HostPattern::Unknown, _) => matches!(name, HostName::Unknown | HostName::Failed).into(),
-            (HostPattern::Known, _) => matches!(name, HostName::Confirmed(_)).into(),
-            (HostPattern::Paranoid, HostName::Paranoid) => Match::Yes,
-            (HostPattern::Local, HostName::Paranoid) => Match::No,
-            (_, HostName::Failed) => Match::Maybe,
-            (HostPattern::Paranoid, _) | (_, HostName::Unknown) => Match::No,
-            (_, HostName::Paranoid) => Match::Maybe,
-            (HostPattern::Local, HostName::Confirmed(name)) => (!name.contains('.')).into(),
-            (HostPattern::Name(text), HostName::Confirmed(name)) => text.matches(name).into(),
-            (HostPattern::Netgroup(group), HostName::Confirmed(name)) => {
-                self.netgroup(group, Member::Host(name.clone()))
+            (HostPattern::Unknown, _) => matches!(name, Naming::Unknown | Naming::Failed).into(),
+            (HostPattern::Known, _) => matches!(name, Naming::Confirmed(_)).into(),
+            (HostPattern::Paranoid, Naming::Paranoid) => Match::Yes,
+            (HostPattern::Local, Naming::Paranoid) => Match::No,
+            (_, Naming::Failed) => Match::Maybe,
+            (HostPattern::Paranoid, _) | (_, Naming::Unknown) => Match::No,
+            (_, Naming::Paranoid) => Match::Maybe,
+            (HostPattern::Local, Naming::Confirmed(name)) => (!name.as_str().contains('.')).into(),
+            (HostPattern::Name(text), Naming::Confirmed(name)) => text.matches(name.as_str()).into(),
+            (HostPattern::Netgroup(group), Naming::Confirmed(name)) => {
+                self.netgroup(group, Member::Host(name.to_string()))
             }
             _ => Match::No,
         }

@@ -2,7 +2,9 @@
 //!
 //! Where libwrap reads a number otherwise than people do (octal octets, `/abc` as `/0`), it is an error.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::model::network::Network;
 
 use super::pattern::{Bad, HostPattern, Read};
 
@@ -13,24 +15,27 @@ const HOST_BITS: &str = "bits are set that the mask leaves out";
 /// Digits and dots: an address, or the beginning of one.
 pub(super) fn number(text: &str) -> Result<Read<HostPattern>, Bad> {
     if let Ok(address) = text.parse() {
-        return Ok(Read::Is(HostPattern::V4 { network: address, mask: Ipv4Addr::BROADCAST }));
+        return Ok(Read::Is(HostPattern::Network(Network::host(IpAddr::V4(address)))));
     }
     if text.starts_with('.') {
         return Err(Bad::new(format!("`{text}`: a number begins with a dot"), OCTETS));
     }
     let Some(start) = text.strip_suffix('.') else {
-        return Ok(Read::Dead("it is neither an address nor a name", HostPattern::Nobody));
+        return Ok(Read::Dead(
+            "it is neither an address nor a name; a network ends in a dot",
+            HostPattern::Nobody,
+        ));
     };
     let octets: Vec<_> = start.split('.').map(octet).collect();
     let (Some(octets), 1..=3) = (octets.iter().copied().collect::<Option<Vec<u8>>>(), octets.len()) else {
         return Err(Bad::new(format!("no address begins with `{text}`"), OCTETS));
     };
-    let (mut network, mut mask) = ([0; 4], [0; 4]);
-    for (to, octet) in network.iter_mut().zip(&octets) {
+    let mut address = [0; 4];
+    for (to, octet) in address.iter_mut().zip(&octets) {
         *to = *octet;
     }
-    mask.iter_mut().take(octets.len()).for_each(|to| *to = 255);
-    Ok(Read::Is(HostPattern::V4 { network: network.into(), mask: mask.into() }))
+    let bits = octets.iter().fold(0, |bits, _| bits + 8);
+    Ok(Read::Is(HostPattern::Network(Network::around(Ipv4Addr::from(address).into(), bits))))
 }
 
 fn octet(text: &str) -> Option<u8> {
@@ -43,26 +48,37 @@ pub(super) fn v4(network: &str, mask: &str) -> Result<Read<HostPattern>, Bad> {
         let message = format!("`{network}` before `/{mask}` is no IPv4 address");
         return Err(Bad::new(message, if network.contains(':') { BRACKETS } else { OCTETS }));
     };
-    let given = if mask.contains('.') { mask.parse().ok() } else { length(mask, 32).map(v4_mask) };
-    let Some(bits) = given else {
-        let hint = "write a length from 1 to 32, or a mask of four numbers";
-        return Err(Bad::new(format!("what follows `{network}/` is neither a length nor a mask"), hint));
+    let pattern = if mask.contains('.') {
+        mask.parse().ok().map(|mask| masked(network, mask))
+    } else {
+        length(mask, 32).map(|len| with_length(network, len))
     };
-    Ok(match mask {
-        "0" => Read::Dead(
-            "a length of 0 matches no address: write `0.0.0.0/0.0.0.0`, or ALL",
-            HostPattern::Nobody,
-        ),
-        "255.255.255.255" => {
-            Read::Dead("libwrap takes that mask for an error: write the address alone", HostPattern::Nobody)
-        }
-        _ if network.to_bits() & !bits.to_bits() != 0 => Read::Dead(HOST_BITS, HostPattern::Nobody),
-        _ => Read::Is(HostPattern::V4 { network, mask: bits }),
-    })
+    let message = || format!("what follows `{network}/` is neither a length nor a mask");
+    pattern.ok_or_else(|| Bad::new(message(), "write a length from 1 to 32, or a mask of four numbers"))
 }
 
-fn v4_mask(len: u8) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0))
+fn with_length(network: Ipv4Addr, len: u8) -> Read<HostPattern> {
+    match Network::new(network.into(), len) {
+        _ if len == 0 => dead("a length of 0 is no address for libwrap: write `0.0.0.0/0.0.0.0`, or ALL"),
+        Some(network) => Read::Is(HostPattern::Network(network)),
+        None => dead(HOST_BITS),
+    }
+}
+
+fn masked(network: Ipv4Addr, mask: Ipv4Addr) -> Read<HostPattern> {
+    let (bits, ones) = (mask.to_bits(), mask.to_bits().count_ones());
+    if mask == Ipv4Addr::BROADCAST {
+        return dead("libwrap takes that mask for an error: write the address alone");
+    } else if network.to_bits() & !bits != 0 {
+        return dead(HOST_BITS);
+    }
+    let len = u8::try_from(ones).ok().filter(|_| bits.leading_ones() == ones);
+    let network_of_len = len.and_then(|len| Network::new(network.into(), len));
+    Read::Is(network_of_len.map_or(HostPattern::Masked { network, mask }, HostPattern::Network))
+}
+
+fn dead(why: &'static str) -> Read<HostPattern> {
+    Read::Dead(why, HostPattern::Nobody)
 }
 
 /// Decimal, without sign and leading zeros.
@@ -93,13 +109,11 @@ pub(super) fn v6(address: &str, rest: &str) -> Result<Read<HostPattern>, Bad> {
         let message = format!("`{rest}` after the address is no length");
         return Err(Bad::new(message, "write `/` and a number from 0 to 128"));
     };
-    let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
-    let network = Ipv6Addr::from_bits(network.to_bits() & mask);
-    if len >= 96 && network.to_ipv4_mapped().is_some() {
-        let why = "such clients count as IPv4: write the IPv4 address";
-        return Ok(Read::Dead(why, HostPattern::Nobody));
+    let network = Network::around(network.into(), len);
+    if network.address().is_ipv4() {
+        return Ok(dead("such clients count as IPv4: write the IPv4 address"));
     }
-    Ok(Read::Is(HostPattern::V6 { network, len }))
+    Ok(Read::Is(HostPattern::Network(network)))
 }
 
 #[cfg(test)]
@@ -109,29 +123,25 @@ mod tests {
 
     #[test]
     fn networks_are_read() {
-        for (text, network, mask) in [
-            ("10.1.2.3", "10.1.2.3", "255.255.255.255"),
-            ("10.", "10.0.0.0", "255.0.0.0"),
-            ("10.1.2.", "10.1.2.0", "255.255.255.0"),
-            ("10.0.0.0/8", "10.0.0.0", "255.0.0.0"),
-            ("10.1.2.3/32", "10.1.2.3", "255.255.255.255"),
-            ("131.155.72.0/255.255.254.0", "131.155.72.0", "255.255.254.0"),
-            ("10.0.2.0/255.0.255.0", "10.0.2.0", "255.0.255.0"),
-            ("0.0.0.0/0.0.0.0", "0.0.0.0", "0.0.0.0"),
+        for (text, network) in [
+            ("10.1.2.3", "10.1.2.3"),
+            ("10.", "10.0.0.0/8"),
+            ("10.1.2.", "10.1.2.0/24"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3/32", "10.1.2.3"),
+            ("131.155.72.0/255.255.254.0", "131.155.72.0/23"),
+            ("0.0.0.0/0.0.0.0", "0.0.0.0/0"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::99]/33", "2001:db8::/33"),
+            ("[::]/0", "::/0"),
+            ("[fe80::]/10", "fe80::/10"),
+            ("2001:db8::1", "2001:db8::1"),
         ] {
-            let expected = HostPattern::V4 { network: network.parse().unwrap(), mask: mask.parse().unwrap() };
+            let expected = HostPattern::Network(network.parse().unwrap());
             assert_eq!(host(text), Ok(Read::Is(expected)), "{text}");
         }
-        for (text, network, len) in [
-            ("[2001:db8::1]", "2001:db8::1", 128),
-            ("[2001:db8::99]/33", "2001:db8::", 33),
-            ("[::]/0", "::", 0),
-            ("[fe80::]/10", "fe80::", 10),
-            ("2001:db8::1", "2001:db8::1", 128),
-        ] {
-            let expected = HostPattern::V6 { network: network.parse().unwrap(), len };
-            assert_eq!(host(text), Ok(Read::Is(expected)), "{text}");
-        }
+        let (network, mask) = (Ipv4Addr::new(10, 0, 2, 0), Ipv4Addr::new(255, 0, 255, 0));
+        assert_eq!(host("10.0.2.0/255.0.255.0"), Ok(Read::Is(HostPattern::Masked { network, mask })));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! A pattern that libwrap reads but that can't ever match is *dead*; the caller knows whether that lets
 //! somebody in. Knows nothing of lists, files and requests.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::network::Network;
 
 use super::host_list::HostSet;
 use super::network::{self, bracketed};
@@ -25,19 +27,14 @@ pub enum HostPattern {
     Unknown,
     /// `PARANOID`: the name does not lead back to the address.
     Paranoid,
-    /// `n.n.n.n`, `n.n.`, `n.n.n.n/len`, `n.n.n.n/m.m.m.m`: (address & mask) is the network.
-    V4 {
-        /// The network.
+    /// `n.n.n.n`, `n.n.`, `n.n.n.n/len`, `n.n.n.n/m.m.m.m`, `[v6]`, `[v6]/len`.
+    Network(Network),
+    /// A mask with gaps: (address & mask) is the network.
+    Masked {
+        /// Without other bits than those of the mask.
         network: Ipv4Addr,
-        /// Any mask, also one with gaps.
+        /// Any.
         mask: Ipv4Addr,
-    },
-    /// `[v6]`, `[v6]/len`.
-    V6 {
-        /// The network, without host bits.
-        network: Ipv6Addr,
-        /// How many bits count.
-        len: u8,
     },
     /// `10.1.*`: the text of the address.
     AddressText(TextPattern),

@@ -6,6 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::model::host::HostName;
+
 /// A client that came to a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -40,9 +42,9 @@ pub enum End {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The client's name.
-    pub client_name: Option<HostName>,
+    pub client_name: Option<Naming>,
     /// The name of the local address.
-    pub local_name: Option<HostName>,
+    pub local_name: Option<Naming>,
     /// The client's user.
     pub user: Option<User>,
     /// Who is a member of which netgroup.
@@ -50,7 +52,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub(super) fn name(&self, end: End) -> Option<&HostName> {
+    pub(super) fn name(&self, end: End) -> Option<&Naming> {
         match end {
             End::Client => self.client_name.as_ref(),
             End::Local => self.local_name.as_ref(),
@@ -60,9 +62,9 @@ impl Facts {
 
 /// What the look-up of an address came to: address → name → the same address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostName {
-    /// The name leads back to the address. Make it with [`HostName::confirmed`].
-    Confirmed(String),
+pub enum Naming {
+    /// The name leads back to the address. Make it with [`Naming::confirmed`].
+    Confirmed(HostName),
     /// The address has no name.
     Unknown,
     /// It has one, which does not lead back.
@@ -71,17 +73,17 @@ pub enum HostName {
     Failed,
 }
 
-impl HostName {
-    /// A name that leads back to its address, without the dot of the root. A text that no host is called by,
-    /// or that poses as an address, is a conflict; the words for "no name" and "conflict" mean that.
+impl Naming {
+    /// A name that leads back to its address. A text that no host can be called by, or that poses as an address,
+    /// is a conflict; the words for "no name" and "conflict" mean that.
     pub fn confirmed(text: &str) -> Self {
-        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-        match name.as_str() {
-            "" | "unknown" => Self::Unknown,
-            "paranoid" => Self::Paranoid,
-            _ if !name.bytes().all(plain) || name.parse::<IpAddr>().is_ok() => Self::Paranoid,
-            _ => Self::Confirmed(name),
+        match text.parse::<HostName>() {
+            Ok(name) if name.as_str() == "unknown" => Self::Unknown,
+            Ok(name) if name.as_str() == "paranoid" || name.as_str().parse::<IpAddr>().is_ok() => {
+                Self::Paranoid
+            }
+            Ok(name) => Self::Confirmed(name),
+            Err(_) => Self::Paranoid,
         }
     }
 }
@@ -142,18 +144,19 @@ mod tests {
 
     #[test]
     fn names_are_plain() {
+        let name = |text: &str| Naming::Confirmed(text.parse().unwrap());
         for (text, expected) in [
-            ("PC1.Example.org.", HostName::Confirmed("pc1.example.org".to_owned())),
-            ("a-b_c", HostName::Confirmed("a-b_c".to_owned())),
-            ("unknown", HostName::Unknown),
-            ("", HostName::Unknown),
-            ("Paranoid", HostName::Paranoid),
-            ("10.9.9.9", HostName::Paranoid),
-            ("2001:db8::1", HostName::Paranoid),
-            ("a\nb", HostName::Paranoid),
-            ("`id`.example", HostName::Paranoid),
+            ("PC1.Example.org.", name("pc1.example.org")),
+            ("a-b_c", name("a-b_c")),
+            ("unknown", Naming::Unknown),
+            ("", Naming::Paranoid),
+            ("Paranoid", Naming::Paranoid),
+            ("10.9.9.9", Naming::Paranoid),
+            ("2001:db8::1", Naming::Paranoid),
+            ("a\nb", Naming::Paranoid),
+            ("`id`.example", Naming::Paranoid),
         ] {
-            assert_eq!(HostName::confirmed(text), expected, "{text:?}");
+            assert_eq!(Naming::confirmed(text), expected, "{text:?}");
         }
     }
 }
