@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use crate::model::host::HostName;
+
 use super::host_list::HostSet;
 use super::outcome::Match;
 use super::pattern::{DaemonPattern, HostPattern, UserPattern};
@@ -82,19 +84,27 @@ impl Question<'_> {
     /// The patterns that the name decides.
     fn name(&self, pattern: &HostPattern, end: End) -> Match {
         let Some(name) = self.facts.name(end) else { return Match::Need(Need::Name(end)) };
-        match (pattern, name) {
-            (HostPattern::Unknown, _) => matches!(name, Naming::Unknown | Naming::Failed).into(),
-            (HostPattern::Known, _) => matches!(name, Naming::Confirmed(_)).into(),
-            (HostPattern::Paranoid, Naming::Paranoid) => Match::Yes,
-            (HostPattern::Local, Naming::Paranoid) => Match::No,
-            (_, Naming::Failed) => Match::Maybe,
-            (HostPattern::Paranoid, _) | (_, Naming::Unknown) => Match::No,
-            (_, Naming::Paranoid) => Match::Maybe,
-            (HostPattern::Local, Naming::Confirmed(name)) => (!name.as_str().contains('.')).into(),
-            (HostPattern::Name(text), Naming::Confirmed(name)) => text.matches(name.as_str()).into(),
-            (HostPattern::Netgroup(group), Naming::Confirmed(name)) => {
-                self.netgroup(group, Member::Host(name.to_string()))
-            }
+        match pattern {
+            HostPattern::Unknown => matches!(name, Naming::Unknown | Naming::Failed).into(),
+            HostPattern::Known => matches!(name, Naming::Confirmed(_)).into(),
+            HostPattern::Paranoid => match name {
+                Naming::Failed => Match::Maybe,
+                _ => (*name == Naming::Paranoid).into(),
+            },
+            HostPattern::Local if *name == Naming::Paranoid => Match::No,
+            _ => match name {
+                Naming::Confirmed(name) => self.confirmed(pattern, name),
+                Naming::Unknown => Match::No,
+                Naming::Paranoid | Naming::Failed => Match::Maybe,
+            },
+        }
+    }
+
+    fn confirmed(&self, pattern: &HostPattern, name: &HostName) -> Match {
+        match pattern {
+            HostPattern::Local => (!name.as_str().contains('.')).into(),
+            HostPattern::Name(text) => text.matches(name.as_str()).into(),
+            HostPattern::Netgroup(group) => self.netgroup(group, Member::Host(name.to_string())),
             _ => Match::No,
         }
     }

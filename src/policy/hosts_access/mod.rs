@@ -1,4 +1,4 @@
-//! The language of hosts.allow and hosts.deny: hosts_access(5) and hosts_options(5), read once, asked often.
+//! The language of hosts.allow and hosts.deny: `hosts_access(5)` and `hosts_options(5)`, read once, asked often.
 //!
 //! [`Tables::compile`] reads both files, and every file that they name; [`Tables::decide`] answers for a request, or
 //! names what must be looked up first. The answers are those of libwrap. Where libwrap skips what it can't read,

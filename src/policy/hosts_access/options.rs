@@ -1,4 +1,4 @@
-//! The options of hosts_options(5), from the third field on: text to actions and a last word.
+//! The options of `hosts_options(5)`, from the third field on: text to actions and a last word.
 //!
 //! libwrap reads an option only when a client has matched the rule; here each is read at load, and a wrong one
 //! is an error. Knows nothing of how actions are done.
@@ -26,9 +26,9 @@ pub enum Action {
     Spawn(Template),
     /// `banners`: the file of the daemon's name in this directory is sent, its own `%` expanded.
     Banners(String),
-    /// `keepalive`: SO_KEEPALIVE is set.
+    /// `keepalive`: `SO_KEEPALIVE` is set.
     KeepAlive,
-    /// `linger`: SO_LINGER is set to so many seconds.
+    /// `linger`: `SO_LINGER` is set to so many seconds.
     Linger(u32),
     /// `rfc931`: the user is looked up, within that time.
     Rfc931(Option<Duration>),
