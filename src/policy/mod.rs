@@ -2,12 +2,13 @@
 //! (a name, a user) is said, and asked by others.
 //!
 //! [`judge`] decides, [`explain`] shows how, `lint` warns. [`table`] holds the networks of sets, a million of
-//! them if need be, and [`hours`] knows the windows of a week.
+//! them if need be, and [`hours`] knows the windows of a week. [`hosts_access`] is the language of hosts.allow.
 //!
 //! Answers are three-valued: yes, no, unknown. What can't be answered never satisfies an allow and never escapes
 //! a deny.
 
 pub mod explain;
+pub mod hosts_access;
 pub mod hours;
 pub mod judge;
 
