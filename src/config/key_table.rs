@@ -99,7 +99,7 @@ pub static DAEMON: &[Key] = &[
         "zone",
         Text,
         "local",
-        "The time zone of `hours`, which this version does not serve yet: local, or a name like Europe/Warsaw.",
+        "The time zone of the built-in daytime: local, or a name like Europe/Warsaw.",
     ),
     later("never_ban", Any, "Clients that no service bans."),
     later("admin_group", Group, "The group that may change things through the control socket."),
