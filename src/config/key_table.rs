@@ -95,12 +95,7 @@ pub static DAEMON: &[Key] = &[
     key("launcher", Word(&["auto", "staged"]), "auto", "How children are made."),
     key("max_sessions", Number(1, 4_000_000), "10000", "Sessions over all services, at most."),
     key("shutdown_grace", Time, "10s", "How long sessions may go on after superd was told to end."),
-    key(
-        "zone",
-        Text,
-        "local",
-        "The time zone of the built-in daytime: local, or a name like Europe/Warsaw.",
-    ),
+    key("zone", Text, "local", "The time zone of the built-in daytime: local, or a name like Europe/Warsaw."),
     later("never_ban", Any, "Clients that no service bans."),
     later("admin_group", Group, "The group that may change things through the control socket."),
 ];

@@ -194,12 +194,11 @@ fn take_identity(slot: &Slot, identity: Option<&Identity>) -> io::Result<()> {
 fn install_stdio(socket: Option<&OwnedFd>, stderr: Stderr, pipe: Option<&OwnedFd>) -> io::Result<()> {
     let pipe = pipe.map(|pipe| fd::duplicate_above(pipe.as_fd(), ABOVE)).transpose()?;
     let null;
-    let stdio = match socket {
-        Some(socket) => socket.as_fd(),
-        None => {
-            null = fd::duplicate_above(fd::open_null()?.as_fd(), ABOVE)?;
-            null.as_fd()
-        }
+    let stdio = if let Some(socket) = socket {
+        socket.as_fd()
+    } else {
+        null = fd::duplicate_above(fd::open_null()?.as_fd(), ABOVE)?;
+        null.as_fd()
     };
     fd::install(stdio, 0)?;
     fd::install(stdio, 1)?;
