@@ -49,7 +49,7 @@ fn compile(allow: &str, deny: &str) -> (Option<Tables>, Vec<String>) {
     (tables, errors.into_iter().chain(warnings).map(|complaint| complaint.line).collect())
 }
 
-/// A client: its address, its name (`unknown`, `paranoid` and `failed` are what they say), its user.
+/// A client: its address, its names (`unknown`, `paranoid` and `failed` are what they say), its user.
 type Client<'a> = (&'a str, &'a str, &'a str);
 
 const SOMEBODY: Client<'_> = ("10.1.2.3", "pc1.win.tue.nl", "unknown");
@@ -62,14 +62,14 @@ fn decide<'t>(tables: &'t Tables, daemon: &str, client: Client<'_>) -> Answer<'t
     let naming = match client.1 {
         "unknown" => Naming::Unknown,
         "failed" => Naming::Failed,
-        name => Naming::confirmed(name),
+        names => Naming::confirmed(names.split('|')),
     };
     let user = if client.2 == "failed" { User::Failed } else { User::named(client.2) };
     let member = || Member::Host("pc1.win.tue.nl".to_owned());
     let in_group = |group: &str, is| (Netgroup { group: group.to_owned(), member: member() }, is);
     let facts = Facts {
         client_name: Some(naming),
-        local_name: Some(Naming::confirmed("www.example")),
+        local_name: Some(Naming::confirmed(["www.example"])),
         user: Some(user),
         netgroups: vec![in_group("staff", true), in_group("guests", false)],
     };
@@ -160,6 +160,9 @@ fn names_match() {
         ("PARANOID", "unknown", false),
         ("ALL EXCEPT PARANOID", "paranoid", false),
         ("FAIL", "fail", true),
+        // Of several names each leads back.
+        (".tue.nl", "x.example|pc1.win.tue.nl", true),
+        ("ALL EXCEPT .bad.example", "x.example|pc.bad.example", false),
         // A client chooses its name: none is matched by what looks like an address.
         ("10.9.9.9", "10.9.9.9", false),
         ("10.9.", "10.9.9.9.evil.example", false),
