@@ -379,6 +379,40 @@ fn tables_survive_the_wire() {
     assert_eq!(tables.rules().count(), 2);
 }
 
+/// A long run of addresses is asked at once, and its first rule decides, as in a short one.
+#[test]
+fn many_rules_answer_as_few() {
+    let ban = |from: u8| {
+        (from..from + 50).map(|n| format!("sshd: 192.0.2.{n} [2001:db8::{n}]\n")).collect::<String>()
+    };
+    let text = format!(
+        "{}sshd: 192.0.2.0/24: allow\nftpd: 192.0.2.200\n{}sshd: 192.0.2.7: twist echo\nsshd: .a.example\n",
+        ban(1),
+        ban(1)
+    );
+    let (tables, said) = compile("", &text);
+    let tables = tables.unwrap_or_else(|| panic!("{said:?}"));
+    for (daemon, address, name, expected) in [
+        ("sshd", "192.0.2.1", "unknown", Some(1)),
+        ("sshd", "192.0.2.7", "unknown", Some(7)),
+        ("sshd", "192.0.2.50", "unknown", Some(50)),
+        ("sshd", "192.0.2.51", "unknown", Some(51)),
+        ("sshd", "2001:db8::50", "unknown", Some(50)),
+        ("sshd", "2001:db8::51", "unknown", None),
+        ("ftpd", "192.0.2.7", "unknown", None),
+        ("ftpd", "192.0.2.200", "unknown", Some(52)),
+        ("sshd", "10.1.2.3", "x.a.example", Some(104)),
+        ("sshd", "none", "unknown", None),
+    ] {
+        let Answer::Decided(decision) = decide(&tables, daemon, (address, name, "unknown")) else { panic!() };
+        let line = match decision.because {
+            Because::Rule(place) => Some(place.line),
+            _ => None,
+        };
+        assert_eq!(line, expected, "{daemon} {address}");
+    }
+}
+
 /// A file of mistakes is not looked at to its end.
 #[test]
 fn errors_have_a_bound() {
