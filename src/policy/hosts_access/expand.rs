@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::host::HostName;
+
 use super::pattern::Bad;
 use super::request::{End, Facts, Naming, Need, Request, User};
 
@@ -210,17 +212,14 @@ impl Values<'_> {
 
     fn name(&self, end: End) -> &str {
         match self.facts.name(end) {
-            Some(Naming::Confirmed(name)) => name.as_str(),
             Some(Naming::Paranoid) => "paranoid",
-            Some(Naming::Unknown | Naming::Failed) | None => "unknown",
+            naming => confirmed(naming).unwrap_or("unknown"),
         }
     }
 
     fn host(&self, end: End) -> Cow<'_, str> {
-        match self.facts.name(end) {
-            Some(Naming::Confirmed(name)) => name.as_str().into(),
-            _ => self.address(end).into(),
-        }
+        let name = confirmed(self.facts.name(end));
+        name.map_or_else(|| self.address(end).into(), Cow::from)
     }
 
     fn user(&self) -> Option<&str> {
@@ -238,6 +237,13 @@ impl Values<'_> {
             Some(who) => format!("{who}@{host}").into(),
             None => host,
         }
+    }
+}
+
+fn confirmed(naming: Option<&Naming>) -> Option<&str> {
+    match naming {
+        Some(Naming::Confirmed(names)) => names.first().map(HostName::as_str),
+        _ => None,
     }
 }
 
@@ -323,7 +329,7 @@ mod tests {
     }
 
     fn facts(user: User) -> Facts {
-        let client_name = Some(Naming::confirmed("pc1.example.org"));
+        let client_name = Some(Naming::confirmed(["pc1.example.org"]));
         Facts { client_name, user: Some(user), ..Facts::default() }
     }
 }

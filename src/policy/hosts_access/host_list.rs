@@ -4,7 +4,7 @@
 //! meant so as a pattern: here it is an error. Reads no file itself.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::diagnostic::{Report, Spot};
 
 use super::Surroundings;
+use super::address_map::AddressMap;
 use super::complaints::Complaints;
 use super::list::words;
 use super::pattern::{self, Bad, HostPattern, Read};
@@ -22,61 +23,30 @@ const MAX_DEPTH: usize = 16;
 /// Hosts that a file lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostSet {
-    /// First and last address of each range; sorted, and none touches another.
-    ranges: Vec<(IpAddr, IpAddr)>,
+    addresses: AddressMap,
     others: Vec<HostPattern>,
 }
 
 impl HostSet {
     fn new(patterns: Vec<HostPattern>) -> Self {
-        let mut set = Self::default();
-        let mut ranges = Vec::new();
+        let (mut networks, mut others) = (Vec::new(), Vec::new());
         for pattern in patterns {
-            match range(&pattern) {
-                Some(range) => ranges.push(range),
-                None => set.others.push(pattern),
+            match pattern {
+                HostPattern::Network(network) => networks.push((network, 0)),
+                other => others.push(other),
             }
         }
-        ranges.sort_unstable();
-        for (first, last) in ranges {
-            match set.ranges.last_mut() {
-                Some(before) if first <= before.1 => before.1 = before.1.max(last),
-                _ => set.ranges.push((first, last)),
-            }
-        }
-        set
+        Self { addresses: AddressMap::of(networks), others }
     }
 
-    /// Is it in one of the ranges?
+    /// Is it one of the addresses, or in one of the networks?
     pub(super) fn holds(&self, address: IpAddr) -> bool {
-        let after = self.ranges.partition_point(|(first, _)| *first <= address);
-        let range = after.checked_sub(1).and_then(|at| self.ranges.get(at));
-        range.is_some_and(|(_, last)| address <= *last)
+        self.addresses.get(address).is_some()
     }
 
-    /// What is no range of addresses.
+    /// What is neither.
     pub(super) fn others(&self) -> &[HostPattern] {
         &self.others
-    }
-}
-
-/// First and last address of a pattern that is one run of addresses.
-fn range(pattern: &HostPattern) -> Option<(IpAddr, IpAddr)> {
-    match pattern {
-        HostPattern::Network(network) => {
-            let last = match network.address() {
-                IpAddr::V4(first) => {
-                    let others = u32::MAX.checked_shr(network.prefix().into()).unwrap_or(0);
-                    IpAddr::V4(Ipv4Addr::from_bits(first.to_bits() | others))
-                }
-                IpAddr::V6(first) => {
-                    let others = u128::MAX.checked_shr(network.prefix().into()).unwrap_or(0);
-                    IpAddr::V6(Ipv6Addr::from_bits(first.to_bits() | others))
-                }
-            };
-            Some((network.address(), last))
-        }
-        _ => None,
     }
 }
 
@@ -193,7 +163,7 @@ mod tests {
         let (file, errors) = read(&files, "/a");
         assert_eq!(errors, [""; 0]);
         let [HostPattern::List(nested)] = file.set.others() else { panic!("{:?}", file.set) };
-        assert_eq!((file.set.ranges.len(), nested.ranges.len(), nested.others().len()), (3, 2, 2));
+        assert_eq!(nested.others().len(), 2);
         for (address, expected) in [
             ("10.1.2.3", true),
             ("10.1.2.4", false),

@@ -93,7 +93,9 @@ impl Question<'_> {
             },
             HostPattern::Local if *name == Naming::Paranoid => Match::No,
             _ => match name {
-                Naming::Confirmed(name) => self.confirmed(pattern, name),
+                Naming::Confirmed(names) => {
+                    Match::any(names.iter().map(|name| self.confirmed(pattern, name)))
+                }
                 Naming::Unknown => Match::No,
                 Naming::Paranoid | Naming::Failed => Match::Maybe,
             },

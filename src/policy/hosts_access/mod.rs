@@ -7,8 +7,10 @@
 //! Reads no file, looks nothing up, runs nothing: [`Surroundings`] and the caller do.
 //!
 //! A line takes this way: `lines` → `rule` → `list` → `pattern`, `network`, `host_list`, `options`, `expand`. A request
-//! this: `Tables::decide` → `matching`.
+//! this: `Tables::decide` → `block` → `matching`.
 
+mod address_map;
+mod block;
 mod complaints;
 pub mod expand;
 pub mod host_list;
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::diagnostic::Report;
 use crate::model::place::Place;
 
+use self::block::Rules;
 use self::complaints::Complaints;
 use self::expand::Template;
 use self::host_list::HostFiles;
@@ -72,7 +75,7 @@ pub struct Tables {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Table {
-    Rules(Vec<Rule>),
+    Rules(Rules),
     /// Its path.
     Unreadable(String),
 }
@@ -154,7 +157,7 @@ impl Tables {
     /// Every rule, in the order of their evaluation.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         [&self.allow, &self.deny].into_iter().flat_map(|table| match table {
-            Table::Rules(rules) => rules.as_slice(),
+            Table::Rules(rules) => rules.all(),
             Table::Unreadable(_) => &[],
         })
     }
@@ -169,7 +172,7 @@ impl Table {
         report: &mut Report,
     ) -> Self {
         let text = match found {
-            TableText::Missing => return Self::Rules(Vec::new()),
+            TableText::Missing => return Self::Rules(Rules::default()),
             TableText::Unreadable => return Self::Unreadable(path.to_owned()),
             TableText::Text(bytes) => String::from_utf8_lossy(bytes),
         };
@@ -184,12 +187,12 @@ impl Table {
             }
             rules.extend(reader.read(line));
         }
-        Self::Rules(rules)
+        Self::Rules(rules.into())
     }
 
     fn decide<'t>(&'t self, question: &Question<'_>) -> Option<Answer<'t>> {
         match self {
-            Self::Rules(rules) => rules.iter().find_map(|rule| decide_by(rule, question)),
+            Self::Rules(rules) => rules.find(question, |rule, found| decide_by(rule, found, question.facts)),
             Self::Unreadable(path) => Some(Answer::Decided(Decision {
                 verdict: Verdict::Deny,
                 because: Because::Unreadable(path),
@@ -200,15 +203,15 @@ impl Table {
 }
 
 /// The answer, if this rule gives one.
-fn decide_by<'t>(rule: &'t Rule, question: &Question<'_>) -> Option<Answer<'t>> {
-    let because = match question.matches(rule) {
+fn decide_by<'t>(rule: &'t Rule, found: Match, facts: &Facts) -> Option<Answer<'t>> {
+    let because = match found {
         Match::No => return None,
         Match::Need(need) => return Some(Answer::Need(need)),
         Match::Maybe if rule.ending == Ending::Allow => return None,
         Match::Maybe => Because::Undecided(&rule.place),
         Match::Yes => Because::Rule(&rule.place),
     };
-    if let Some(need) = rule.need(question.facts) {
+    if let Some(need) = rule.need(facts) {
         return Some(Answer::Need(need));
     }
     let verdict = match &rule.ending {

@@ -63,8 +63,9 @@ impl Facts {
 /// What the look-up of an address came to: address → name → the same address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Naming {
-    /// The name leads back to the address. Make it with [`Naming::confirmed`].
-    Confirmed(HostName),
+    /// Each of these names leads back to the address; the first is the one that is shown. Make it with
+    /// [`Naming::confirmed`].
+    Confirmed(Vec<HostName>),
     /// The address has no name.
     Unknown,
     /// It has one, which does not lead back.
@@ -74,17 +75,20 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// A name that leads back to its address. A text that no host can be called by, or that poses as an address,
-    /// is a conflict; the words for "no name" and "conflict" mean that.
-    pub fn confirmed(text: &str) -> Self {
-        match text.parse::<HostName>() {
-            Ok(name) if name.as_str() == "unknown" => Self::Unknown,
-            Ok(name) if name.as_str() == "paranoid" || name.as_str().parse::<IpAddr>().is_ok() => {
-                Self::Paranoid
+    /// Names that lead back to their address. A text that no host can be called by, or that poses as an address,
+    /// is a conflict; the words for "no name" and "conflict" mean that. Beside a good name they count for nothing.
+    pub fn confirmed<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        let (mut names, mut instead) = (Vec::new(), Self::Unknown);
+        for text in texts {
+            match text.parse::<HostName>() {
+                Ok(name) if name.as_str() == "unknown" => {}
+                Ok(name) if name.as_str() != "paranoid" && name.as_str().parse::<IpAddr>().is_err() => {
+                    names.push(name);
+                }
+                _ => instead = Self::Paranoid,
             }
-            Ok(name) => Self::Confirmed(name),
-            Err(_) => Self::Paranoid,
         }
+        if names.is_empty() { instead } else { Self::Confirmed(names) }
     }
 }
 
@@ -144,19 +148,22 @@ mod tests {
 
     #[test]
     fn names_are_plain() {
-        let name = |text: &str| Naming::Confirmed(text.parse().unwrap());
-        for (text, expected) in [
-            ("PC1.Example.org.", name("pc1.example.org")),
-            ("a-b_c", name("a-b_c")),
-            ("unknown", Naming::Unknown),
-            ("", Naming::Paranoid),
-            ("Paranoid", Naming::Paranoid),
-            ("10.9.9.9", Naming::Paranoid),
-            ("2001:db8::1", Naming::Paranoid),
-            ("a\nb", Naming::Paranoid),
-            ("`id`.example", Naming::Paranoid),
+        let names =
+            |texts: &[&str]| Naming::Confirmed(texts.iter().map(|text| text.parse().unwrap()).collect());
+        for (texts, expected) in [
+            (&["PC1.Example.org."][..], names(&["pc1.example.org"])),
+            (&["b.example", "a-b_c"], names(&["b.example", "a-b_c"])),
+            (&["unknown", "10.9.9.9", "b"], names(&["b"])),
+            (&[], Naming::Unknown),
+            (&["unknown"], Naming::Unknown),
+            (&[""], Naming::Paranoid),
+            (&["Paranoid"], Naming::Paranoid),
+            (&["10.9.9.9"], Naming::Paranoid),
+            (&["2001:db8::1"], Naming::Paranoid),
+            (&["a\nb", "unknown"], Naming::Paranoid),
+            (&["`id`.example"], Naming::Paranoid),
         ] {
-            assert_eq!(Naming::confirmed(text), expected, "{text:?}");
+            assert_eq!(Naming::confirmed(texts.iter().copied()), expected, "{texts:?}");
         }
     }
 }

@@ -49,7 +49,7 @@ fn compile(allow: &str, deny: &str) -> (Option<Tables>, Vec<String>) {
     (tables, errors.into_iter().chain(warnings).map(|complaint| complaint.line).collect())
 }
 
-/// A client: its address, its name (`unknown`, `paranoid` and `failed` are what they say), its user.
+/// A client: its address, its names (`unknown`, `paranoid` and `failed` are what they say), its user.
 type Client<'a> = (&'a str, &'a str, &'a str);
 
 const SOMEBODY: Client<'_> = ("10.1.2.3", "pc1.win.tue.nl", "unknown");
@@ -62,14 +62,14 @@ fn decide<'t>(tables: &'t Tables, daemon: &str, client: Client<'_>) -> Answer<'t
     let naming = match client.1 {
         "unknown" => Naming::Unknown,
         "failed" => Naming::Failed,
-        name => Naming::confirmed(name),
+        names => Naming::confirmed(names.split('|')),
     };
     let user = if client.2 == "failed" { User::Failed } else { User::named(client.2) };
     let member = || Member::Host("pc1.win.tue.nl".to_owned());
     let in_group = |group: &str, is| (Netgroup { group: group.to_owned(), member: member() }, is);
     let facts = Facts {
         client_name: Some(naming),
-        local_name: Some(Naming::confirmed("www.example")),
+        local_name: Some(Naming::confirmed(["www.example"])),
         user: Some(user),
         netgroups: vec![in_group("staff", true), in_group("guests", false)],
     };
@@ -160,6 +160,9 @@ fn names_match() {
         ("PARANOID", "unknown", false),
         ("ALL EXCEPT PARANOID", "paranoid", false),
         ("FAIL", "fail", true),
+        // Of several names each leads back.
+        (".tue.nl", "x.example|pc1.win.tue.nl", true),
+        ("ALL EXCEPT .bad.example", "x.example|pc.bad.example", false),
         // A client chooses its name: none is matched by what looks like an address.
         ("10.9.9.9", "10.9.9.9", false),
         ("10.9.", "10.9.9.9.evil.example", false),
@@ -374,6 +377,40 @@ fn tables_survive_the_wire() {
     let wire = serde_json::to_string(&tables).unwrap();
     assert_eq!(serde_json::from_str::<Tables>(&wire).unwrap(), tables);
     assert_eq!(tables.rules().count(), 2);
+}
+
+/// A long run of addresses is asked at once, and its first rule decides, as in a short one.
+#[test]
+fn many_rules_answer_as_few() {
+    let ban = |from: u8| {
+        (from..from + 50).map(|n| format!("sshd: 192.0.2.{n} [2001:db8::{n}]\n")).collect::<String>()
+    };
+    let text = format!(
+        "{}sshd: 192.0.2.0/24: allow\nftpd: 192.0.2.200\n{}sshd: 192.0.2.7: twist echo\nsshd: .a.example\n",
+        ban(1),
+        ban(1)
+    );
+    let (tables, said) = compile("", &text);
+    let tables = tables.unwrap_or_else(|| panic!("{said:?}"));
+    for (daemon, address, name, expected) in [
+        ("sshd", "192.0.2.1", "unknown", Some(1)),
+        ("sshd", "192.0.2.7", "unknown", Some(7)),
+        ("sshd", "192.0.2.50", "unknown", Some(50)),
+        ("sshd", "192.0.2.51", "unknown", Some(51)),
+        ("sshd", "2001:db8::50", "unknown", Some(50)),
+        ("sshd", "2001:db8::51", "unknown", None),
+        ("ftpd", "192.0.2.7", "unknown", None),
+        ("ftpd", "192.0.2.200", "unknown", Some(52)),
+        ("sshd", "10.1.2.3", "x.a.example", Some(104)),
+        ("sshd", "none", "unknown", None),
+    ] {
+        let Answer::Decided(decision) = decide(&tables, daemon, (address, name, "unknown")) else { panic!() };
+        let line = match decision.because {
+            Because::Rule(place) => Some(place.line),
+            _ => None,
+        };
+        assert_eq!(line, expected, "{daemon} {address}");
+    }
 }
 
 /// A file of mistakes is not looked at to its end.
