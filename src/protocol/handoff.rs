@@ -115,7 +115,7 @@ pub enum Report {
         bytes: (u64, u64),
         /// Datagrams that were answered.
         answered: u64,
-        /// Datagrams that may not be answered: from ports that could loop, to groups.
+        /// Datagrams that may not be answered, from ports that could loop or to groups, and answers without a way.
         refused: u64,
     },
 }

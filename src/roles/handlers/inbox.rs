@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::datagrams::Listener;
 use super::lock;
 
 /// What all threads are told; each does what concerns it.
@@ -13,6 +14,10 @@ use super::lock;
 pub(super) enum Notice {
     /// This connection has had its time.
     End(u64),
+    /// Answer the datagrams of this socket.
+    Listen(Arc<Listener>),
+    /// Let go of this socket.
+    Forget(u64),
 }
 
 /// One thread's. Its descriptor is readable while there is something in it.

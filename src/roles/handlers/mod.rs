@@ -17,8 +17,11 @@ use crate::protocol::handoff::{Guard, Report};
 use crate::sys::channel::Channel;
 use crate::sys::process;
 
+mod confine;
+mod datagrams;
 mod deadlines;
 mod inbox;
+mod listeners;
 mod outbox;
 mod stream;
 mod worker;
@@ -61,11 +64,12 @@ impl Shared<'_> {
 pub fn run(channel: &Channel) -> io::Result<()> {
     process::set_no_new_privileges()?;
     process::raise_descriptor_limit()?;
-    serve(channel, Vec::new)
+    serve(channel, confine::give_up_files, confine::give_up_calls)
 }
 
-/// `guard` is called when all threads are there and none has begun; it tells what it could not do.
-fn serve(channel: &Channel, guard: impl FnOnce() -> Vec<Guard>) -> io::Result<()> {
+/// The first guard is called before there are threads, the last when all are there and none has begun. They tell
+/// what they could not do.
+fn serve(channel: &Channel, first: fn() -> Vec<Guard>, last: fn() -> Vec<Guard>) -> io::Result<()> {
     let threads =
         thread::available_parallelism().map_or(1, usize::from).clamp(*THREADS.start(), *THREADS.end());
     let shared = Shared {
@@ -79,6 +83,7 @@ fn serve(channel: &Channel, guard: impl FnOnce() -> Vec<Guard>) -> io::Result<()
     };
     let workers: Vec<_> =
         shared.inboxes.iter().map(|inbox| Worker::new(&shared, inbox)).collect::<io::Result<_>>()?;
+    let mut lacks = first();
     let gate = Mutex::new(());
     thread::scope(|scope| {
         let closed = gate.lock();
@@ -95,7 +100,8 @@ fn serve(channel: &Channel, guard: impl FnOnce() -> Vec<Guard>) -> io::Result<()
         let crew = crew.inspect_err(|_| shared.stop())?;
         let mut outbox = Outbox::default();
         outbox.push(Report::Ready);
-        guard().into_iter().for_each(|lack| outbox.push(Report::Lacks(lack)));
+        lacks.extend(last());
+        lacks.into_iter().for_each(|lack| outbox.push(Report::Lacks(lack)));
         outbox.flush(channel);
         drop(closed);
         let outcomes = crew

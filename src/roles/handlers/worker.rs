@@ -7,20 +7,25 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::protocol::handoff::{self, MAX_PACKET, Order, Report};
 use crate::sys::channel::Received;
 use crate::sys::poll::{EpollSet, Interest, Readiness};
 
+use super::datagrams::Listener;
 use super::deadlines::Deadlines;
 use super::inbox::{Inbox, Notice};
+use super::listeners::Listeners;
 use super::outbox::Outbox;
 use super::stream::{Next, Stream};
 use super::{Shared, WINDOW, lock};
 
 /// Connections have their ids as keys in the set, which stay below.
-const FIRST_OTHER: u64 = 1 << 62;
+const FIRST_LISTENER: u64 = 1 << 62;
+/// Listeners have theirs behind this one.
+const FIRST_OTHER: u64 = 1 << 63;
 const CHANNEL: u64 = u64::MAX;
 const INBOX: u64 = u64::MAX - 1;
 const ROOM: u64 = u64::MAX - 2;
@@ -35,6 +40,7 @@ pub(super) struct Worker<'s> {
     set: EpollSet,
     streams: HashMap<u64, Box<Stream>>,
     deadlines: Deadlines,
+    listeners: Listeners,
     outbox: Outbox,
     /// A copy of the channel: the set knows the channel itself as something to read.
     room: OwnedFd,
@@ -56,6 +62,7 @@ impl<'s> Worker<'s> {
             set,
             streams: HashMap::new(),
             deadlines: Deadlines::default(),
+            listeners: Listeners::default(),
             outbox: Outbox::default(),
             room: shared.channel.as_fd().try_clone_to_owned()?,
             is_blocked: false,
@@ -72,7 +79,7 @@ impl<'s> Worker<'s> {
 
     /// Waits for something, and does it. `false`: the supervisor is gone.
     fn turn(&mut self) -> io::Result<bool> {
-        let next = self.deadlines.next();
+        let next = [self.deadlines.next(), self.listeners.say_at()].into_iter().flatten().min();
         let Ok(count) = self.set.wait(next.map(|at| at.saturating_duration_since(Instant::now()))) else {
             // ENOMEM: what is ready stays ready.
             std::thread::sleep(REST);
@@ -82,12 +89,14 @@ impl<'s> Worker<'s> {
         for index in 0..count {
             match self.set.event(index) {
                 Some((CHANNEL, _)) if !self.take_packet(now)? => return Ok(false),
-                Some((INBOX, _)) => self.read_inbox(),
-                Some((id, ready)) if id < FIRST_OTHER => self.serve(id, ready, now),
+                Some((INBOX, _)) => self.read_inbox()?,
+                Some((id, ready)) if id < FIRST_LISTENER => self.serve(id, ready, now),
+                Some((key, _)) if key < FIRST_OTHER => self.answer(key - FIRST_LISTENER, now),
                 _ => {}
             }
         }
         self.expire(now);
+        self.listeners.say_due(now, &mut self.outbox);
         self.say(now)?;
         Ok(true)
     }
@@ -108,9 +117,15 @@ impl<'s> Worker<'s> {
             match order {
                 Order::Builtin(stream) => taken.push((stream, fds.next())),
                 Order::End(id) => self.tell(&Notice::End(id)),
+                Order::Listener(order) => {
+                    // One that did not arrive would be served by nobody: better all begin again.
+                    let socket = fds.next().ok_or(io::ErrorKind::InvalidData)?;
+                    self.tell(&Notice::Listen(Arc::new(Listener::new(&order, socket, fds.next())?)));
+                }
+                Order::Forget(id) => self.tell(&Notice::Forget(id)),
                 // The supervisor closes the channel when the last connection is done.
                 Order::Drain => {}
-                _ => return Err(io::ErrorKind::InvalidData.into()),
+                Order::Connection(_) => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
         drop(taking);
@@ -131,7 +146,7 @@ impl<'s> Worker<'s> {
                 self.outbox.push(Report::Done { id: order.id, bytes: Some((0, 0)) });
                 continue;
             };
-            let stream = Stream::new(socket, &order, now).filter(|_| order.id < FIRST_OTHER);
+            let stream = Stream::new(socket, &order, now).filter(|_| order.id < FIRST_LISTENER);
             let stream = stream.ok_or(io::ErrorKind::InvalidData)?;
             self.streams.insert(order.id, Box::new(stream));
             self.held.push(order.id);
@@ -207,12 +222,26 @@ impl<'s> Worker<'s> {
         self.outbox.push(Report::Done { id, bytes: Some(stream.bytes()) });
     }
 
-    fn read_inbox(&mut self) {
+    fn read_inbox(&mut self) -> io::Result<()> {
         for notice in self.inbox.take() {
             match notice {
                 Notice::End(id) => self.close(id),
+                Notice::Listen(listener) => {
+                    self.set.add_shared(listener.as_fd(), FIRST_LISTENER + listener.id)?;
+                    self.listeners.add(listener);
+                }
+                Notice::Forget(id) => {
+                    if let Some(listener) = self.listeners.remove(id, &mut self.outbox) {
+                        self.set.remove(listener.as_fd())?;
+                    }
+                }
             }
         }
+        Ok(())
+    }
+
+    fn answer(&mut self, listener: u64, now: Instant) {
+        self.listeners.serve(listener, &self.shared.pattern, &self.shared.zone, now);
     }
 
     /// Ends the connections that have had their time. Those that were active since get another entry.

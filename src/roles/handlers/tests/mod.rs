@@ -12,6 +12,7 @@ use crate::sys::channel::{Channel, Received};
 use crate::sys::poll::PollSet;
 
 mod channel;
+mod datagrams;
 mod streams;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,7 +35,7 @@ impl Handlers {
 
     fn start_unheard() -> Self {
         let (channel, theirs) = Channel::pair().unwrap();
-        let role = thread::spawn(move || super::serve(&theirs, Vec::new));
+        let role = thread::spawn(move || super::serve(&theirs, Vec::new, Vec::new));
         Self { channel, role, reports: Vec::new() }
     }
 

@@ -228,5 +228,5 @@ fn who_is_active_is_not_idle() {
             client.read_exact(&mut [0]).unwrap();
         }
     };
-    check("echo", [None, Some(300), None], active, 1000);
+    check("echo", [None, Some(300), None], active, 900);
 }
