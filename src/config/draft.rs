@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::name::ServiceName;
+use crate::model::offence::Offence;
+use crate::model::rate::{LoadAverage, Rate};
 
 use super::diagnostic::Spot;
 use super::listen::Listen;
@@ -58,6 +60,12 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// A limit of setrlimit(2).
     Rlimit(RlimitPair),
+    /// How often.
+    Rate(Rate),
+    /// A load average.
+    Load(LoadAverage),
+    /// What counts towards a ban.
+    Offences(Vec<Offence>),
     /// A table that is one value.
     Inline(Values),
     /// `"none"`: the default is taken away.
@@ -223,6 +231,30 @@ impl Values {
     pub fn rlimit(&self, path: Path) -> Option<(RlimitPair, &Spot)> {
         match self.get(path)? {
             Said { value: Value::Rlimit(pair), spot } => Some((*pair, spot)),
+            _ => None,
+        }
+    }
+
+    /// A rate.
+    pub fn rate(&self, path: Path) -> Option<Rate> {
+        match self.get(path)?.value {
+            Value::Rate(rate) => Some(rate),
+            _ => None,
+        }
+    }
+
+    /// A load average.
+    pub fn load(&self, path: Path) -> Option<LoadAverage> {
+        match self.get(path)?.value {
+            Value::Load(load) => Some(load),
+            _ => None,
+        }
+    }
+
+    /// What counts towards a ban.
+    pub fn offences(&self, path: Path) -> Option<&[Offence]> {
+        match &self.get(path)?.value {
+            Value::Offences(offences) => Some(offences),
             _ => None,
         }
     }

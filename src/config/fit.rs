@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::endpoint::{Endpoint, InetEndpoint, Transport};
+use crate::model::offence::Offence;
 
 use super::check::WAYS;
 use super::diagnostic::{Diagnostic, Report};
@@ -12,9 +13,10 @@ use super::keys;
 use super::values::Complaint;
 
 /// Where superd does not accept, it can't count, refuse or greet clients, nor stay behind for them.
-const WITHOUT_WAIT: [Path; 8] = [
+const WITHOUT_WAIT: [Path; 9] = [
     ("limits", "connections"),
     ("limits", "per_source"),
+    ("limits", "rate_per_source"),
     ("limits", "on_limit"),
     ("limits", "source_prefix"),
     ("banner", "accept"),
@@ -29,6 +31,9 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
     let wait_holds = ways.is_empty() || ways.contains(&"exec");
     let waits = wait_holds && service.values.flag(("", "wait")) == Some(true);
     listeners(service, &ways, waits, report);
+    if !waits {
+        offences(service, &ways, own, report);
+    }
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();
     let held: Vec<Path> = service.values.paths().filter(|path| service.values.get(*path).is_some()).collect();
@@ -40,6 +45,27 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
             let message = format!("{} can't hold here: {}", title(path), complaint.message);
             report.add(Diagnostic::error("cannot-hold", spot, message).maybe_hint(complaint.hint));
         }
+    }
+}
+
+/// What the service itself calls an offence must be able to happen there.
+fn offences(service: &ServiceDraft, ways: &[&str], own: &BTreeSet<Path>, report: &mut Report) {
+    let values = &service.values;
+    let Some(spot) = values.spot(("ban", "on")).filter(|_| own.contains(&("ban", "on"))) else { return };
+    let said = values.offences(("ban", "on")).unwrap_or_default();
+    let has_rate = values.said(("limits", "rate_per_source")).is_some();
+    for offence in said {
+        let (message, hint) = match offence {
+            Offence::Rate if !has_rate => {
+                ("the service has no `limits.rate_per_source`", "`limits = { rate_per_source = \"10/min\" }`")
+            }
+            Offence::Exit(_) | Offence::Signal if !ways.is_empty() && !ways.contains(&"exec") => {
+                ("no process of its own serves a client", "leave it out")
+            }
+            _ => continue,
+        };
+        let message = format!("`ban.on` can't count `{offence}`: {message}");
+        report.add(Diagnostic::error("cannot-hold", spot, message).hint(hint));
     }
 }
 
@@ -104,7 +130,11 @@ fn obstacle(path: Path, ways: &[&str], waits: bool, endpoints: &[Endpoint]) -> O
             Some(Complaint::new("a service that is not `exec` reads to the end by itself"))
         }
         ("socket", name) => unfit_option(name, endpoints),
-        _ if waits && WITHOUT_WAIT.contains(&path) => Some(no_accept(path)),
+        _ if waits && (WITHOUT_WAIT.contains(&path) || path.0 == "ban") => Some(no_accept(path)),
+        ("ban", _) if !endpoints.is_empty() && endpoints.iter().all(Endpoint::is_datagram) => Some(
+            Complaint::new("anybody can send a datagram in another one's name, and would have that one banned")
+                .hint("`limits.rate_per_source` is for datagrams, too"),
+        ),
         _ => None,
     }
 }

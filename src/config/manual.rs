@@ -81,9 +81,15 @@ fn takes(kind: Kind) -> String {
         Kind::Number(least, most) => format!("{least} to {most}"),
         Kind::Text => "\"TEXT\"".into(),
         Kind::Path => "\"PATH\"".into(),
-        Kind::Time | Kind::WholeSeconds | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => {
+        Kind::Time
+        | Kind::WholeSeconds
+        | Kind::TimeBetween(..)
+        | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => {
             "\"DURATION\"".into()
         }
+        Kind::Rate => "\"N/s | N/min | N/h [burst M]\"".into(),
+        Kind::Load => "LOAD".into(),
+        Kind::Offences => "[\"refused\" | \"rate\" | \"exit:N\" | \"signal\", …]".into(),
         Kind::Size(_) | Kind::Rlimit(_, Measure::Size) => "\"SIZE\"".into(),
         Kind::Octal => "\"OCTAL\"".into(),
         Kind::Word(words) => quoted(words),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{InterfaceName, Transport};
 use crate::model::identity::{Account, Identity};
+use crate::model::offence::Offence;
 
 use super::conflict;
 use super::diagnostic::{Diagnostic, Report};
@@ -14,7 +15,7 @@ use super::draft::{Draft, ServiceDraft, Values};
 use super::endpoints;
 use super::program;
 use super::settings::{
-    Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
+    Ban, Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
     Log, LogTarget, Multiplexer, OnLimit, Service, ServiceLog, SocketOptions, Timeouts,
 };
 use super::situation::Situation;
@@ -195,6 +196,7 @@ fn resolve_service(
         program: program::build(values, identity, account, situation)?,
         wait,
         limits: limits(values, wait)?,
+        ban: ban(values),
         timeouts: Timeouts {
             session: values.time(("timeout", "session")),
             kill_after: values.time(("timeout", "kill_after")).unwrap_or(Duration::from_secs(5)),
@@ -223,11 +225,25 @@ fn limits(values: &Values, wait: bool) -> Option<Limits> {
     Some(Limits {
         connections: values.number(("limits", "connections")).or(default_connections),
         per_source: values.number(("limits", "per_source")),
+        rate: values.rate(("limits", "rate")),
+        rate_per_source: values.rate(("limits", "rate_per_source")),
+        load: values.load(("limits", "load")),
         on_limit: word(values, ("limits", "on_limit"), OnLimit::Queue)?,
         source_prefix: SourcePrefix {
             v4: prefix.and_then(|p| p.number(("", "v4"))).unwrap_or(default.v4),
             v6: prefix.and_then(|p| p.number(("", "v6"))).unwrap_or(default.v6),
         },
+    })
+}
+
+/// One key of the table switches it on.
+fn ban(values: &Values) -> Option<Ban> {
+    let says = ["after", "within", "for", "on"].iter().any(|key| values.get(("ban", key)).is_some());
+    says.then(|| Ban {
+        after: values.number(("ban", "after")).unwrap_or(20),
+        within: values.time(("ban", "within")).unwrap_or(Duration::from_mins(1)),
+        length: values.time(("ban", "for")).unwrap_or(Duration::from_hours(1)),
+        on: values.offences(("ban", "on")).unwrap_or(&[Offence::Refused, Offence::Rate]).to_vec(),
     })
 }
 

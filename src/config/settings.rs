@@ -14,7 +14,9 @@ use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{Endpoint, InterfaceName};
 use crate::model::identity::{Account, Identity};
 use crate::model::name::ServiceName;
+use crate::model::offence::Offence;
 use crate::model::place::Place;
+use crate::model::rate::{LoadAverage, Rate};
 
 /// A whole configuration that is known to be good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -226,6 +228,8 @@ pub struct Service {
     pub wait: bool,
     /// Limits on sessions.
     pub limits: Limits,
+    /// When a source is banned.
+    pub ban: Option<Ban>,
     /// Deadlines of a session.
     pub timeouts: Timeouts,
     /// Texts for clients.
@@ -314,10 +318,29 @@ pub struct Limits {
     pub connections: Option<u32>,
     /// Sessions of one source.
     pub per_source: Option<u32>,
+    /// New sessions of the service in a time; with `wait`, servers.
+    pub rate: Option<Rate>,
+    /// New sessions of one source in a time.
+    pub rate_per_source: Option<Rate>,
+    /// From this load average on nobody is served.
+    pub load: Option<LoadAverage>,
     /// What becomes of clients beyond the service's own limits.
     pub on_limit: OnLimit,
     /// What counts as one source.
     pub source_prefix: SourcePrefix,
+}
+
+/// `ban`: what a source is banned for, from this service alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// So many offences …
+    pub after: u32,
+    /// … in this time …
+    pub within: Duration,
+    /// … bring a ban of this length.
+    pub length: Duration,
+    /// What is an offence.
+    pub on: Vec<Offence>,
 }
 
 /// `limits.on_limit`.

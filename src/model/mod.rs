@@ -8,5 +8,7 @@ pub mod client;
 pub mod endpoint;
 pub mod identity;
 pub mod name;
+pub mod offence;
 pub mod place;
+pub mod rate;
 pub mod session;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::offence::Offence;
+
 /// Why a client was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -12,6 +14,14 @@ pub enum Reason {
     PerSource,
     /// `[daemon] max_sessions`.
     MaxSessions,
+    /// The service's `rate`.
+    Rate,
+    /// The source's `rate_per_source`.
+    RatePerSource,
+    /// The service's `load`.
+    Load,
+    /// The source is banned.
+    Ban,
     /// No process could be made.
     Launch,
     /// superd is ending.
@@ -20,8 +30,17 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and documents.
-    pub const ALL: [Self; 5] =
-        [Self::Connections, Self::PerSource, Self::MaxSessions, Self::Launch, Self::Shutdown];
+    pub const ALL: [Self; 9] = [
+        Self::Connections,
+        Self::PerSource,
+        Self::MaxSessions,
+        Self::Rate,
+        Self::RatePerSource,
+        Self::Load,
+        Self::Ban,
+        Self::Launch,
+        Self::Shutdown,
+    ];
 
     /// The word of superd's own log format, of `status` and of metrics.
     pub fn word(self) -> &'static str {
@@ -29,6 +48,10 @@ impl Reason {
             Self::Connections => "connections",
             Self::PerSource => "per_source",
             Self::MaxSessions => "max_sessions",
+            Self::Rate => "rate",
+            Self::RatePerSource => "rate_per_source",
+            Self::Load => "load",
+            Self::Ban => "ban",
             Self::Launch => "launch",
             Self::Shutdown => "shutdown",
         }
@@ -40,8 +63,27 @@ impl Reason {
             Self::Connections => "service_limit",
             Self::PerSource => "per_source_limit",
             Self::MaxSessions => "process_limit",
+            Self::Rate | Self::RatePerSource => "connections per second",
+            Self::Load => "load",
+            Self::Ban => "ban",
             Self::Launch => "fork",
             Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The offence that its client has given; `None` where it is refused for what the service or the machine is
+    /// short of, or because it is banned already.
+    pub fn offence(self) -> Option<Offence> {
+        match self {
+            Self::RatePerSource => Some(Offence::Rate),
+            Self::PerSource => Some(Offence::Refused),
+            Self::Connections
+            | Self::MaxSessions
+            | Self::Rate
+            | Self::Load
+            | Self::Ban
+            | Self::Launch
+            | Self::Shutdown => None,
         }
     }
 }
