@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::name::ServiceName;
 use crate::model::offence::Offence;
+use crate::model::pattern::ClientPattern;
 use crate::model::rate::{LoadAverage, Rate};
 
 use super::diagnostic::Spot;
@@ -66,6 +67,8 @@ pub enum Value {
     Load(LoadAverage),
     /// What counts towards a ban.
     Offences(Vec<Offence>),
+    /// Clients that are known by their address alone.
+    Exempt(Vec<ClientPattern>),
     /// A table that is one value.
     Inline(Values),
     /// `"none"`: the default is taken away.
@@ -256,6 +259,14 @@ impl Values {
         match &self.get(path)?.value {
             Value::Offences(offences) => Some(offences),
             _ => None,
+        }
+    }
+
+    /// Clients that are known by their address alone.
+    pub fn exempt(&self, path: Path) -> &[ClientPattern] {
+        match self.get(path).map(|said| &said.value) {
+            Some(Value::Exempt(patterns)) => patterns,
+            _ => &[],
         }
     }
 

@@ -132,8 +132,10 @@ fn obstacle(path: Path, ways: &[&str], waits: bool, endpoints: &[Endpoint]) -> O
         ("socket", name) => unfit_option(name, endpoints),
         _ if waits && (WITHOUT_WAIT.contains(&path) || path.0 == "ban") => Some(no_accept(path)),
         ("ban", _) if !endpoints.is_empty() && endpoints.iter().all(Endpoint::is_datagram) => Some(
-            Complaint::new("anybody can send a datagram in another one's name, and would have that one banned")
-                .hint("`limits.rate_per_source` is for datagrams, too"),
+            Complaint::new(
+                "anybody can send a datagram in another one's name, and would have that one banned",
+            )
+            .hint("`limits.rate_per_source` is for datagrams, too"),
         ),
         _ => None,
     }

@@ -23,8 +23,9 @@ const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &
 }
 
 use Kind::{
-    Any, Banner, Clients, Command, Environment, Flag, Group, Groups, Include, Inline, Listen, Load, Named,
-    Number, Octal, Offences, Path, Rate, Table, Text, Time, TimeBetween, User, Variables, Word, WordOrPath,
+    Any, Banner, Clients, Command, Environment, Exempt, Flag, Group, Groups, Include, Inline, Listen, Load,
+    Named, Number, Octal, Offences, Path, Rate, Table, Text, Time, TimeBetween, User, Variables, Word,
+    WordOrPath,
 };
 
 const NO_TRAFFIC: &str =
@@ -104,7 +105,12 @@ pub static DAEMON: &[Key] = &[
         "local",
         "The time zone of `hours`, which this version does not serve yet: local, or a name like Europe/Warsaw.",
     ),
-    later("never_ban", Any, "Clients that no service bans."),
+    key(
+        "never_ban",
+        Exempt,
+        "[]",
+        "Clients that are never refused for a ban, whoever banned them: addresses, networks, any, unix.",
+    ),
     later("admin_group", Group, "The group that may change things through the control socket."),
 ];
 
@@ -272,6 +278,12 @@ static BAN: &[Key] = &[
         Offences,
         "[\"refused\", \"rate\"]",
         "What is an offence: to be refused by a rule or by `per_source`; to come beyond `rate_per_source`; to be served by a program that exits with status N, or that a signal ends.",
+    ),
+    key(
+        "never",
+        Exempt,
+        "[]",
+        "Clients that this service does not ban, beside those of [daemon] never_ban: addresses, networks, any, unix.",
     ),
 ];
 

@@ -178,6 +178,8 @@ pub enum Kind {
     Load,
     /// What counts towards a ban.
     Offences,
+    /// Clients that are known by their address alone.
+    Exempt,
     /// Addresses, networks and names of clients.
     Clients,
     /// Anything: what a later version looks at.

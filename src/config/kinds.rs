@@ -43,11 +43,10 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
         (Kind::TimeBetween(least, most), DeValue::String(text)) => {
             checked(cx, title, value, time_between(text, least, most).map(Value::Time))
         }
-        (Kind::Rate, DeValue::String(text)) => {
-            checked(cx, title, value, values::rate(text).map(Value::Rate))
-        }
+        (Kind::Rate, DeValue::String(text)) => checked(cx, title, value, values::rate(text).map(Value::Rate)),
         (Kind::Load, DeValue::Integer(_) | DeValue::Float(_)) => load(cx, title, value),
         (Kind::Offences, DeValue::Array(_)) => offences(cx, title, value),
+        (Kind::Exempt, DeValue::Array(_)) => exempt(cx, title, value),
         (Kind::Size(most), DeValue::String(text)) => {
             checked(cx, title, value, size(text, most).map(Value::Size))
         }
@@ -194,6 +193,18 @@ fn offences(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Va
         })
         .collect();
     all.into_iter().collect::<Option<_>>().map(Value::Offences)
+}
+
+fn exempt(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
+    let items = value.get_ref().as_array()?;
+    let all: Vec<_> = items
+        .iter()
+        .map(|item| {
+            let text = argument(cx, title, Kind::Text, item)?;
+            checked(cx, title, item, values::exempt(text))
+        })
+        .collect();
+    all.into_iter().collect::<Option<_>>().map(Value::Exempt)
 }
 
 fn size(text: &str, most: u64) -> Result<u64, Complaint> {

@@ -84,9 +84,7 @@ fn takes(kind: Kind) -> String {
         Kind::Time
         | Kind::WholeSeconds
         | Kind::TimeBetween(..)
-        | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => {
-            "\"DURATION\"".into()
-        }
+        | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => "\"DURATION\"".into(),
         Kind::Rate => "\"N/s | N/min | N/h [burst M]\"".into(),
         Kind::Load => "LOAD".into(),
         Kind::Offences => "[\"refused\" | \"rate\" | \"exit:N\" | \"signal\", …]".into(),
@@ -106,6 +104,7 @@ fn takes(kind: Kind) -> String {
         Kind::Rlimit(_, Measure::Count) => "NUMBER".into(),
         Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "{ … }".into(),
         Kind::Include => "[\"PATTERN\", …]".into(),
+        Kind::Exempt => "[\"CLIENT\", …]".into(),
         Kind::Clients | Kind::Any => "…".into(),
     }
 }

@@ -39,7 +39,9 @@ fn wanted(kind: Kind) -> String {
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::WordOrPath(words) => format!("one of {}, or a path", words.join(", ")),
         Kind::Command => "a list: the program and its arguments".into(),
-        Kind::Variables | Kind::Include | Kind::Clients | Kind::Offences => "a list of texts".into(),
+        Kind::Variables | Kind::Include | Kind::Clients | Kind::Offences | Kind::Exempt => {
+            "a list of texts".into()
+        }
         Kind::Environment => "a table of texts".into(),
         Kind::User => "the name or the number of a user".into(),
         Kind::Group => "the name or the number of a group".into(),
@@ -72,7 +74,9 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
         (Kind::Time | Kind::WholeSeconds | Kind::TimeBetween(..), DeValue::Integer(n)) => {
             Some(time(n.as_str()))
         }
-        (Kind::Rate, DeValue::Integer(n)) => Some(format!("a rate has a time: \"{0}/s\", \"{0}/min\"", n.as_str())),
+        (Kind::Rate, DeValue::Integer(n)) => {
+            Some(format!("a rate has a time: \"{0}/s\", \"{0}/min\"", n.as_str()))
+        }
         (Kind::Load, DeValue::String(text)) if text.parse::<f64>().is_ok() => {
             Some(format!("write `{name} = {text}`, without quotes"))
         }
@@ -94,9 +98,10 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
             Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))
         }
-        (Kind::Variables | Kind::Groups | Kind::Include | Kind::Offences, DeValue::String(text)) => {
-            Some(format!("write `{name} = [{text:?}]`"))
-        }
+        (
+            Kind::Variables | Kind::Groups | Kind::Include | Kind::Offences | Kind::Exempt,
+            DeValue::String(text),
+        ) => Some(format!("write `{name} = [{text:?}]`")),
         (Kind::Listen, DeValue::Integer(number)) => {
             Some(format!("write `{name} = \"tcp:{}\"`", number.as_str()))
         }

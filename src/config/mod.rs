@@ -4,6 +4,7 @@
 //! [`load::load`] reads files and asks nobody else, [`resolve::resolve`] asks for users, groups, ports and
 //! programs. Both put what is wrong into one [`diagnostic::Report`].
 
+pub mod access;
 pub mod check;
 pub mod collect;
 pub mod conflict;

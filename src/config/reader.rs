@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::model::pattern::ClientPattern;
+
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Value, Values};
 use super::files::Files;
@@ -14,7 +16,7 @@ use super::keys::{self, Key, Kind, Served};
 use super::kinds;
 use super::mistype;
 use super::situation::Situation;
-use super::values::{self, Complaint};
+use super::values::Complaint;
 
 /// What reading a file needs.
 pub struct Context<'a> {
@@ -174,8 +176,8 @@ fn check_clients(cx: &mut Context<'_>, value: &Spanned<DeValue<'_>>, title: &str
         match item.get_ref().as_str() {
             Some("none") if cx.inherits => {}
             Some(text) => {
-                if let Err(complaint) = values::client_pattern(text) {
-                    cx.complain(title, item.span(), complaint);
+                if let Err(mistake) = text.parse::<ClientPattern>() {
+                    cx.complain(title, item.span(), mistake.into());
                 }
             }
             None => mistype::wrong_type(cx, title, Kind::Clients, item),

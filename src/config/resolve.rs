@@ -15,8 +15,8 @@ use super::draft::{Draft, ServiceDraft, Values};
 use super::endpoints;
 use super::program;
 use super::settings::{
-    Ban, Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
-    Log, LogTarget, Multiplexer, OnLimit, Service, ServiceLog, SocketOptions, Timeouts,
+    Ban, Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level,
+    Limits, Log, LogTarget, Multiplexer, OnLimit, Service, ServiceLog, SocketOptions, Timeouts,
 };
 use super::situation::Situation;
 use super::who;
@@ -126,6 +126,7 @@ fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mu
         launcher: word(values, ("", "launcher"), Launcher::Auto)?,
         max_sessions: values.number(("", "max_sessions")).unwrap_or(10_000),
         shutdown_grace: values.time(("", "shutdown_grace")).unwrap_or(Duration::from_secs(10)),
+        never_ban: values.exempt(("", "never_ban")).to_vec(),
         zone: zone.to_owned(),
     })
 }
@@ -244,6 +245,7 @@ fn ban(values: &Values) -> Option<Ban> {
         within: values.time(("ban", "within")).unwrap_or(Duration::from_mins(1)),
         length: values.time(("ban", "for")).unwrap_or(Duration::from_hours(1)),
         on: values.offences(("ban", "on")).unwrap_or(&[Offence::Refused, Offence::Rate]).to_vec(),
+        never: values.exempt(("ban", "never")).to_vec(),
     })
 }
 

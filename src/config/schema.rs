@@ -69,7 +69,9 @@ fn kind(kind: Kind, inherits: bool) -> Value {
             "prefixItems": [{ "type": "string", "pattern": "^/" }],
             "items": text,
         }),
-        Kind::Variables | Kind::Include | Kind::Clients => json!({ "type": "array", "items": text }),
+        Kind::Variables | Kind::Include | Kind::Clients | Kind::Exempt => {
+            json!({ "type": "array", "items": text })
+        }
         Kind::Environment => json!({ "type": "object", "additionalProperties": text }),
         Kind::User | Kind::Group => who(),
         Kind::Groups => json!({ "type": "array", "items": who() }),

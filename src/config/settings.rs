@@ -15,6 +15,7 @@ use crate::model::endpoint::{Endpoint, InterfaceName};
 use crate::model::identity::{Account, Identity};
 use crate::model::name::ServiceName;
 use crate::model::offence::Offence;
+use crate::model::pattern::ClientPattern;
 use crate::model::place::Place;
 use crate::model::rate::{LoadAverage, Rate};
 
@@ -64,6 +65,8 @@ pub struct Daemon {
     pub max_sessions: u32,
     /// How long sessions may go on after TERM.
     pub shutdown_grace: Duration,
+    /// Who is never refused for a ban; known by its address alone.
+    pub never_ban: Vec<ClientPattern>,
     /// Time zone: `local` or an IANA name.
     pub zone: String,
 }
@@ -341,6 +344,8 @@ pub struct Ban {
     pub length: Duration,
     /// What is an offence.
     pub on: Vec<Offence>,
+    /// Who is not banned; known by its address alone.
+    pub never: Vec<ClientPattern>,
 }
 
 /// `limits.on_limit`.

@@ -6,9 +6,16 @@
 pub mod address;
 pub mod client;
 pub mod endpoint;
+pub mod host;
 pub mod identity;
+pub mod label;
+pub mod mistake;
 pub mod name;
+pub mod network;
 pub mod offence;
+pub mod pattern;
 pub mod place;
 pub mod rate;
 pub mod session;
+pub mod user;
+pub mod window;

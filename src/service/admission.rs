@@ -321,7 +321,8 @@ mod tests {
     fn a_loaded_machine_serves_nobody_until_it_is_less() {
         let limits = Limits { load: LoadAverage::new("4"), ..limits(0, 0) };
         let start = Instant::now();
-        for (load, is_full) in [(None, false), (Some("3.99"), false), (Some("4.00"), true), (Some("9"), true)] {
+        for (load, is_full) in [(None, false), (Some("3.99"), false), (Some("4.00"), true), (Some("9"), true)]
+        {
             let moment = Moment { now: start, load: load.and_then(LoadAverage::new) };
             let full = Full { reason: Reason::Load, until: Some(start + LOAD_REST) };
             let mut admission = Admission::new(10);

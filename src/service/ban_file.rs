@@ -132,18 +132,23 @@ mod tests {
                 (ban.who.to_string(), ban.service.map(|name| name.to_string()), ban.cause.to_string(), left)
             })
             .collect();
-        let rows: Vec<_> =
-            rows.iter().map(|(who, service, cause, left)| (who.as_str(), service.as_deref(), cause.as_str(), *left)).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(who, service, cause, left)| (who.as_str(), service.as_deref(), cause.as_str(), *left))
+            .collect();
         assert_eq!(rows, expected);
     }
 
     #[test]
     fn bans_are_kept_until_their_end() {
-        check(0, &[
-            ("2001:db8::/64", Some("finger"), "exit:255", 61),
-            ("uid:7", Some("echo"), "sensor", 1801),
-            ("192.0.2.7", None, "admin", 3601),
-        ]);
+        check(
+            0,
+            &[
+                ("2001:db8::/64", Some("finger"), "exit:255", 61),
+                ("uid:7", Some("echo"), "sensor", 1801),
+                ("192.0.2.7", None, "admin", 3601),
+            ],
+        );
         check(100, &[("uid:7", Some("echo"), "sensor", 1701), ("192.0.2.7", None, "admin", 3501)]);
         check(10_000, &[]);
     }
@@ -157,12 +162,9 @@ mod tests {
                 r#"{"version":1,"bans":[
                     {"who":"192.0.2.7","cause":"admin","until":9999999999},
                     {"who":"nobody","cause":"admin","until":9999999999}]}"#,
-                "`nobody` is no address, no network and no uid:NUMBER",
+                "`nobody` is no address and no network: addresses are written `192.0.2.7` or `2001:db8::7`, networks `192.0.2.0/24`",
             ),
-            (
-                r#"{"version":1,"bans":[{"who":"192.0.2.7","cause":"x","until":1}]}"#,
-                "\"x\" is no offence",
-            ),
+            (r#"{"version":1,"bans":[{"who":"192.0.2.7","cause":"x","until":1}]}"#, "\"x\" is no offence"),
         ] {
             let mut bans = Table::new(BuildHasherDefault::default());
             assert_eq!(decode(text.as_bytes(), clocks(), &mut bans), Err(expected.to_owned()));
@@ -173,7 +175,8 @@ mod tests {
     #[test]
     fn no_ban_is_longer_than_any_could_be() {
         let mut bans = Table::new(BuildHasherDefault::default());
-        let text = r#"{"version":1,"bans":[{"who":"192.0.2.7","cause":"admin","until":18446744073709551615}]}"#;
+        let text =
+            r#"{"version":1,"bans":[{"who":"192.0.2.7","cause":"admin","until":18446744073709551615}]}"#;
         decode(text.as_bytes(), clocks(), &mut bans).unwrap();
         assert!(bans.is_empty());
         let text = text.replace("18446744073709551615", "99999999999");

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::model::address::{Source, SourcePrefix};
 use crate::model::client::Client;
 use crate::model::name::ServiceName;
+use crate::model::network::Network;
 use crate::model::offence::Offence;
 
 use super::ban::{Ban, Banned, Cause};
@@ -171,7 +172,7 @@ impl<S: BuildHasher + Clone> Bans<S> {
         };
         let whos: Vec<Banned> = match who {
             Banned::Network(network) if who.is_single() => {
-                self.candidates(&Client::Inet((network.ip(), 0).into())).collect()
+                self.candidates(&Client::Inet((network.address(), 0).into())).collect()
             }
             _ => vec![who],
         };
@@ -229,7 +230,9 @@ impl<S: BuildHasher + Clone> Bans<S> {
         };
         let networks = ip.into_iter().flat_map(|ip| {
             let of_family = (ip.is_ipv6(), 0)..=(ip.is_ipv6(), u8::MAX);
-            self.lengths.range(of_family).map(move |((_, length), _)| Banned::network(ip, *length))
+            self.lengths
+                .range(of_family)
+                .map(move |((_, length), _)| Banned::Network(Network::around(ip, *length)))
         });
         networks.chain(user)
     }
@@ -376,7 +379,10 @@ mod tests {
         assert_eq!(bans.expire(now), None);
         let who = |ban: Option<Ban>| ban.map(|ban| ban.who.to_string()).unwrap_or_default();
         assert_eq!(bans.list(now).len(), 3);
-        assert_eq!(bans.list(now + HOUR).iter().map(|ban| ban.who.to_string()).collect::<Vec<_>>(), ["192.0.2.1"]);
+        assert_eq!(
+            bans.list(now + HOUR).iter().map(|ban| ban.who.to_string()).collect::<Vec<_>>(),
+            ["192.0.2.1"]
+        );
         let mut ended = [who(bans.expire(now + HOUR)), who(bans.expire(now + HOUR))];
         ended.sort();
         assert_eq!(ended, ["192.0.2.2", "192.0.2.3"]);

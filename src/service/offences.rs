@@ -24,14 +24,7 @@ impl<S: BuildHasher> Offences<S> {
     }
 
     /// Counts one. `true`: that makes `after` of them `within` this time, and they are counted afresh.
-    pub fn note(
-        &mut self,
-        service: u32,
-        source: Source,
-        after: u32,
-        within: Duration,
-        now: Instant,
-    ) -> bool {
+    pub fn note(&mut self, service: u32, source: Source, after: u32, within: Duration, now: Instant) -> bool {
         let Some(mut place) = self.table.place(service, source, now) else { return after <= 1 };
         if *place.value == 0 {
             place.keep_until(now + within);

@@ -53,6 +53,9 @@ impl Supervisor {
             warnings.push(format!("listeners are polled one by one: {error}"));
         }
         self.daemon = Some(Rc::new(daemon));
+        if self.generation == 1 {
+            self.take_kept_bans();
+        }
         self.settle_collecting();
         self.send_launches();
         self.watch_all();
@@ -192,7 +195,10 @@ impl Supervisor {
                 }
             }
             service.absent.clear();
-            for timer in [service.bind_again.take(), service.say_resumed.take()].into_iter().flatten() {
+            for timer in [service.bind_again.take(), service.say_resumed.take(), service.room.take()]
+                .into_iter()
+                .flatten()
+            {
                 self.timers.cancel(timer);
             }
         }
@@ -201,7 +207,7 @@ impl Supervisor {
             self.services.retire(key);
         } else {
             self.services.retire(key);
-            self.services.remove(key);
+            self.forget_service(key);
         }
     }
 }

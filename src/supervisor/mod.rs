@@ -12,7 +12,8 @@
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `collecting` | standard errors on their way into the log |
-//! | `pause`, `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
+//! | `pause`, `load_average`, `bans` | who has to wait, or to stay away |
+//! | `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -33,6 +34,7 @@ pub mod options;
 
 mod accept;
 mod admin;
+mod bans;
 mod binding;
 mod collecting;
 mod commit;
@@ -45,6 +47,7 @@ mod lending;
 mod lifecycle;
 mod listeners;
 mod load;
+mod load_average;
 mod notify;
 mod pause;
 mod pidfile;
@@ -100,6 +103,8 @@ struct Supervisor {
     services: services::Services,
     listeners: listeners::Listeners,
     admission: Admission,
+    load_average: load_average::Reading,
+    bans: bans::Bans,
     sessions: sessions::Sessions,
     launches: launches::Launches,
     farewells: farewells::Farewells,
