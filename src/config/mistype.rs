@@ -71,17 +71,18 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
                 (values::octal(digits).is_ok() && number.radix() <= 10).then(|| format!("{digits:0>3}"));
             Some(format!("write `{name} = \"{}\"`", octal.as_deref().unwrap_or("022")))
         }
-        (Kind::Time | Kind::WholeSeconds | Kind::TimeBetween(..), DeValue::Integer(n)) => {
-            Some(time(n.as_str()))
-        }
+        (
+            Kind::Time
+            | Kind::WholeSeconds
+            | Kind::TimeBetween(..)
+            | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds),
+            DeValue::Integer(n),
+        ) => Some(time(n.as_str())),
         (Kind::Rate, DeValue::Integer(n)) => {
             Some(format!("a rate has a time: \"{0}/s\", \"{0}/min\"", n.as_str()))
         }
         (Kind::Load, DeValue::String(text)) if text.parse::<f64>().is_ok() => {
             Some(format!("write `{name} = {text}`, without quotes"))
-        }
-        (Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds), DeValue::Integer(n)) => {
-            Some(time(n.as_str()))
         }
         (Kind::Size(_) | Kind::Rlimit(_, Measure::Size), DeValue::Integer(n)) => {
             Some(format!("sizes have a unit: \"{0}B\", \"{0}KiB\"", n.as_str()))

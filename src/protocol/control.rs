@@ -346,7 +346,13 @@ mod tests {
         check_request(r#"{"v":1.5,"do":"status"}"#, Err("speaks 1"));
         check_request(r#"{"v":1}"#, Err("no \"do\""));
         check_request(r#"{"v":1,"do":7}"#, Err("is a string"));
-        check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket"));
+        check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket, bans, ban, unban"));
+        let ban = Request::Ban { who: "uid:7".to_owned(), service: None, seconds: 60 };
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":60}"#, Ok(ban));
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":-1}"#, Err("is a whole number"));
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7"}"#, Err("no \"seconds\""));
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":1,"service":7}"#, Err("is a string"));
+        check_request(r#"{"v":1,"do":"unban"}"#, Err("no \"who\""));
         check_request(r#"{"v":1,"do":"socket"}"#, Err("no \"service\""));
         check_request(r#"{"v":1,"do":"status","service":"x"}"#, Err("unknown key"));
         check_request(&format!("{}{{}}", " ".repeat(MAX_REQUEST)), Err("at most 4096"));
@@ -355,8 +361,15 @@ mod tests {
 
     #[test]
     fn every_word_is_read_and_written() {
-        let requests =
-            [Request::Status, Request::Reload, Request::Socket { service: "a \n\u{1b}".to_owned() }];
+        let who = || "192.0.2.0/24".to_owned();
+        let requests = [
+            Request::Status,
+            Request::Reload,
+            Request::Socket { service: "a \n\u{1b}".to_owned() },
+            Request::Bans,
+            Request::Ban { who: who(), service: Some("a".to_owned()), seconds: 60 },
+            Request::Unban { who: who(), service: None },
+        ];
         assert_eq!(requests.len(), Request::WORDS.len());
         for (request, word) in requests.iter().zip(Request::WORDS) {
             let line = encode_request(request);

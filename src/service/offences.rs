@@ -53,7 +53,8 @@ mod tests {
 
     #[track_caller]
     fn check(after: u32, steps: &[(u64, u32, bool)]) {
-        let mut offences: Offences<BuildHasherDefault<DefaultHasher>> = Offences::new(Default::default());
+        let mut offences: Offences<BuildHasherDefault<DefaultHasher>> =
+            Offences::new(BuildHasherDefault::default());
         let start = Instant::now();
         for (number, (second, uid, enough)) in steps.iter().enumerate() {
             let now = start + Duration::from_secs(*second);
@@ -80,7 +81,8 @@ mod tests {
 
     #[test]
     fn the_forgiven_begin_again() {
-        let mut offences: Offences<BuildHasherDefault<DefaultHasher>> = Offences::new(Default::default());
+        let mut offences: Offences<BuildHasherDefault<DefaultHasher>> =
+            Offences::new(BuildHasherDefault::default());
         let (now, source) = (Instant::now(), Source::User(7));
         assert!(!offences.note(1, source, 2, MINUTE, now));
         offences.forgive(1, source, now);

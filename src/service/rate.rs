@@ -1,7 +1,8 @@
 //! Whether something comes too often: the generic cell rate algorithm (ITU-T I.371), one moment of state.
 //!
 //! What is kept is when the last one would have come if all had come evenly. That may lie ahead of now by a
-//! burst, never by more. What is refused leaves no trace, so that asking again and again does not make it later.
+//! burst, never by more, also where the rate was another one before. What is refused leaves no trace, so that
+//! asking again and again does not make it later.
 
 use std::time::Instant;
 
@@ -9,8 +10,8 @@ use crate::model::rate::Rate;
 
 /// One more at `now`: the state after it, or when there is room for it again.
 pub fn step(state: Instant, rate: Rate, now: Instant) -> Result<Instant, Instant> {
-    let after = state.max(now) + rate.interval();
     let latest = now + rate.allowance();
+    let after = state.clamp(now, latest) + rate.interval();
     if after <= latest { Ok(after) } else { Err(now + after.duration_since(latest)) }
 }
 
@@ -80,6 +81,14 @@ mod tests {
     #[test]
     fn without_a_burst_they_come_one_by_one() {
         check(1, 1, &[(0, Ok(())), (0, Err(1000)), (999, Err(1000)), (1000, Ok(())), (1000, Err(2000))]);
+    }
+
+    #[test]
+    fn a_faster_rate_holds_at_once() {
+        let (slow, fast) = (Rate::new(1, Per::Hour, 2).unwrap(), Rate::new(10, Per::Second, 10).unwrap());
+        let (mut meter, now) = (Meter::default(), Instant::now());
+        assert_eq!((meter.allow(slow, now), meter.allow(slow, now)), (Ok(()), Ok(())));
+        assert_eq!(meter.retry_at(fast, now), Some(now + fast.interval()));
     }
 
     #[test]

@@ -195,10 +195,8 @@ impl Supervisor {
                 }
             }
             service.absent.clear();
-            for timer in [service.bind_again.take(), service.say_resumed.take(), service.room.take()]
-                .into_iter()
-                .flatten()
-            {
+            let room = service.room.take().map(|(_, timer)| timer);
+            for timer in [service.bind_again.take(), service.say_resumed.take(), room].into_iter().flatten() {
                 self.timers.cancel(timer);
             }
         }

@@ -83,10 +83,15 @@ impl Supervisor {
     pub(super) fn wait_for_room(&mut self, key: ServiceKey) {
         let until = self.queued_by(key).and_then(|full| full.until);
         let Some(service) = self.services.get_mut(key) else { return };
-        let waits = service.room.is_some() || service.is_gone || service.listeners.is_empty();
-        if let Some(until) = until.filter(|_| !waits) {
-            service.room = Some(self.timers.set(until, Due::Room(key)));
+        let Some(until) = until.filter(|_| !service.listeners.is_empty()) else { return };
+        if let Some((at, timer)) = service.room {
+            if at <= until {
+                return;
+            }
+            // The rate was a slower one before a reload.
+            self.timers.cancel(timer);
         }
+        service.room = Some((until, self.timers.set(until, Due::Room(key))));
     }
 
     /// There may be room again.

@@ -46,7 +46,7 @@ pub(super) struct Service {
     pub(super) said_paused: Option<Reason>,
     pub(super) say_resumed: Option<TimerId>,
     /// When there may be room again, if time alone makes it.
-    pub(super) room: Option<TimerId>,
+    pub(super) room: Option<(Instant, TimerId)>,
     pub(super) said_degraded: bool,
     /// It was said that a server of it ends without serving.
     pub(super) said_resting: bool,
