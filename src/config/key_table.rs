@@ -19,8 +19,9 @@ const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &
 }
 
 use Kind::{
-    Any, Banner, Clients, Command, Environment, Flag, Group, Groups, Include, Inline, Listen, Named, Number,
-    Octal, Path, Quotes, Table, Text, Time, User, Variables, Word, WordOrPath, Words,
+    Any, Banner, Clients, Command, Environment, Exempt, Flag, Group, Groups, Include, Inline, Listen, Load,
+    Named, Number, Octal, Offences, Path, Quotes, Rate, Table, Text, Time, TimeBetween, User, Variables,
+    Word, WordOrPath, Words,
 };
 
 /// The built-in services, and those of later versions.
@@ -96,7 +97,12 @@ pub static DAEMON: &[Key] = &[
     key("max_sessions", Number(1, 4_000_000), "10000", "Sessions over all services, at most."),
     key("shutdown_grace", Time, "10s", "How long sessions may go on after superd was told to end."),
     key("zone", Text, "local", "The time zone of the built-in daytime: local, or a name like Europe/Warsaw."),
-    later("never_ban", Any, "Clients that no service bans."),
+    key(
+        "never_ban",
+        Exempt,
+        "[]",
+        "Clients that are never refused for a ban, whoever banned them: addresses, networks, any, unix.",
+    ),
     later("admin_group", Group, "The group that may change things through the control socket."),
 ];
 
@@ -192,6 +198,12 @@ pub static SERVICE: &[Key] = &[
         "Limits of setrlimit(2): a value, or { soft, hard }; \"unlimited\" is one.",
     ),
     key("limits", Table(LIMITS), "", "How much of the service may be used at once."),
+    key(
+        "ban",
+        Table(BAN),
+        "none",
+        "When a source is banned from the service: it is refused until the ban ends. One key of it is enough.",
+    ),
     key("timeout", Table(TIMEOUT), "", "Deadlines of a session."),
     key(
         "no_new_privileges",
@@ -218,7 +230,6 @@ pub static SERVICE: &[Key] = &[
     later("rule", Any, "Rules, the first that matches wins."),
     later("otherwise", Any, "What holds where no rule matches."),
     later("hosts_access", Any, "Also ask /etc/hosts.allow and /etc/hosts.deny."),
-    later("ban", Any, "When a client is banned."),
     later("sandbox", Any, "What the program is shut in."),
     later("tls", Any, "Speak TLS to the client."),
     later("proxy_from", Any, "Proxies that are believed who the client is."),
@@ -274,15 +285,48 @@ static LIMITS: &[Key] = &[
         "Sessions of one source at once; a source beyond it is refused.",
     ),
     key(
+        "rate",
+        Rate,
+        "none",
+        "How often sessions of the service may begin, or with `wait` its servers: so many in a second, minute or hour, and at once as many, or `burst`.",
+    ),
+    key(
+        "rate_per_source",
+        Rate,
+        "none",
+        "How often one source may come; beyond it, it is refused. 65,536 sources at a time are told apart; more than these share 64 such rates.",
+    ),
+    key("load", Load, "none", "From this load average of the last minute on nobody is served."),
+    key(
         "on_limit",
         Word(&["queue", "close"]),
         "queue",
-        "Clients beyond `connections` wait in the kernel's queue, or are closed with the `busy` banner.",
+        "Clients beyond `connections`, `rate` or `load` wait in the kernel's queue, or are closed with the `busy` banner.",
     ),
     key("source_prefix", Inline(SOURCE_PREFIX), "{ v4 = 32, v6 = 64 }", "What counts as one source."),
-    later("rate", Any, "New sessions of the service in a time."),
-    later("rate_per_source", Any, "New sessions of one source in a time."),
-    later("load", Any, "The load average beyond which nobody is served."),
+];
+
+static BAN: &[Key] = &[
+    key("after", Number(1, 1_000_000), "20", "So many offences of one source bring a ban."),
+    key(
+        "within",
+        TimeBetween(1, 86_400),
+        "1min",
+        "The time in which they are counted, from the first one on; at most a day.",
+    ),
+    key("for", TimeBetween(1, 31_622_400), "1h", "The length of a ban; at most 366 days."),
+    key(
+        "on",
+        Offences,
+        "[\"refused\", \"rate\"]",
+        "What is an offence: to be refused by a rule or by `per_source`; to come beyond `rate_per_source`; to be served by a program that exits with status N, or that a signal ends.",
+    ),
+    key(
+        "never",
+        Exempt,
+        "[]",
+        "Clients that this service does not ban, beside those of [daemon] never_ban: addresses, networks, any, unix.",
+    ),
 ];
 
 static SOURCE_PREFIX: &[Key] = &[

@@ -30,14 +30,18 @@ fn wanted(kind: Kind) -> String {
         Kind::Flag => "true or false".into(),
         Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
         Kind::Text | Kind::Path => "a text".into(),
-        Kind::Time | Kind::WholeSeconds => "a duration".into(),
+        Kind::Time | Kind::WholeSeconds | Kind::TimeBetween(..) => "a duration".into(),
+        Kind::Rate => "a rate".into(),
+        Kind::Load => "a load average, a number".into(),
         Kind::Size(_) => "a size".into(),
         Kind::Octal => "an octal number in quotes".into(),
         Kind::Word(words) if words.len() > MANY_WORDS => "a word".into(),
         Kind::Word(words) | Kind::Words(words, _) => format!("one of {}", words.join(", ")),
         Kind::WordOrPath(words) => format!("one of {}, or a path", words.join(", ")),
         Kind::Command => "a list: the program and its arguments".into(),
-        Kind::Variables | Kind::Include | Kind::Clients => "a list of texts".into(),
+        Kind::Variables | Kind::Include | Kind::Clients | Kind::Offences | Kind::Exempt => {
+            "a list of texts".into()
+        }
         Kind::Environment => "a table of texts".into(),
         Kind::User => "the name or the number of a user".into(),
         Kind::Group => "the name or the number of a group".into(),
@@ -68,9 +72,18 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
                 (values::octal(digits).is_ok() && number.radix() <= 10).then(|| format!("{digits:0>3}"));
             Some(format!("write `{name} = \"{}\"`", octal.as_deref().unwrap_or("022")))
         }
-        (Kind::Time | Kind::WholeSeconds, DeValue::Integer(n)) => Some(time(n.as_str())),
-        (Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds), DeValue::Integer(n)) => {
-            Some(time(n.as_str()))
+        (
+            Kind::Time
+            | Kind::WholeSeconds
+            | Kind::TimeBetween(..)
+            | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds),
+            DeValue::Integer(n),
+        ) => Some(time(n.as_str())),
+        (Kind::Rate, DeValue::Integer(n)) => {
+            Some(format!("a rate has a time: \"{0}/s\", \"{0}/min\"", n.as_str()))
+        }
+        (Kind::Load, DeValue::String(text)) if text.parse::<f64>().is_ok() => {
+            Some(format!("write `{name} = {text}`, without quotes"))
         }
         (Kind::Size(_) | Kind::Rlimit(_, Measure::Size), DeValue::Integer(n)) => {
             Some(format!("sizes have a unit: \"{0}B\", \"{0}KiB\"", n.as_str()))
@@ -90,9 +103,10 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
             Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))
         }
-        (Kind::Variables | Kind::Groups | Kind::Include | Kind::Quotes, DeValue::String(text)) => {
-            Some(format!("write `{name} = [{text:?}]`"))
-        }
+        (
+            Kind::Variables | Kind::Groups | Kind::Include | Kind::Quotes | Kind::Offences | Kind::Exempt,
+            DeValue::String(text),
+        ) => Some(format!("write `{name} = [{text:?}]`")),
         (Kind::Listen, DeValue::Integer(number)) => {
             Some(format!("write `{name} = \"tcp:{}\"`", number.as_str()))
         }

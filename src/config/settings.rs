@@ -14,7 +14,10 @@ use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{Endpoint, InterfaceName};
 use crate::model::identity::{Account, Identity};
 use crate::model::name::ServiceName;
+use crate::model::offence::Offence;
+use crate::model::pattern::ClientPattern;
 use crate::model::place::Place;
+use crate::model::rate::{LoadAverage, Rate};
 
 /// A whole configuration that is known to be good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +65,8 @@ pub struct Daemon {
     pub max_sessions: u32,
     /// How long sessions may go on after TERM.
     pub shutdown_grace: Duration,
+    /// Who is never refused for a ban; known by its address alone.
+    pub never_ban: Vec<ClientPattern>,
     /// Time zone: `local` or an IANA name.
     pub zone: String,
 }
@@ -223,6 +228,8 @@ pub struct Service {
     pub serves: Serves,
     /// Limits on sessions.
     pub limits: Limits,
+    /// When a source is banned.
+    pub ban: Option<Ban>,
     /// Deadlines of a session.
     pub timeouts: Timeouts,
     /// Texts for clients.
@@ -422,10 +429,31 @@ pub struct Limits {
     pub connections: Option<u32>,
     /// Sessions of one source.
     pub per_source: Option<u32>,
+    /// New sessions of the service in a time; with `wait`, servers.
+    pub rate: Option<Rate>,
+    /// New sessions of one source in a time.
+    pub rate_per_source: Option<Rate>,
+    /// From this load average on nobody is served.
+    pub load: Option<LoadAverage>,
     /// What becomes of clients beyond the service's own limits.
     pub on_limit: OnLimit,
     /// What counts as one source.
     pub source_prefix: SourcePrefix,
+}
+
+/// `ban`: what a source is banned for, from this service alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// So many offences …
+    pub after: u32,
+    /// … in this time …
+    pub within: Duration,
+    /// … bring a ban of this length.
+    pub length: Duration,
+    /// What is an offence.
+    pub on: Vec<Offence>,
+    /// Who is not banned; known by its address alone.
+    pub never: Vec<ClientPattern>,
 }
 
 /// `limits.on_limit`.

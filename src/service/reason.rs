@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::offence::Offence;
 use crate::policy::truth::Cause;
 
 /// Why a client was refused.
@@ -24,6 +25,14 @@ pub enum Reason {
     PerSource,
     /// `[daemon] max_sessions`.
     MaxSessions,
+    /// The service's `rate`.
+    Rate,
+    /// The source's `rate_per_source`.
+    RatePerSource,
+    /// The service's `load`.
+    Load,
+    /// The source is banned.
+    Ban,
     /// No process could be made.
     Launch,
     /// superd is ending.
@@ -32,7 +41,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and documents.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Address,
         Self::Name,
         Self::User,
@@ -41,6 +50,10 @@ impl Reason {
         Self::Connections,
         Self::PerSource,
         Self::MaxSessions,
+        Self::Rate,
+        Self::RatePerSource,
+        Self::Load,
+        Self::Ban,
         Self::Launch,
         Self::Shutdown,
     ];
@@ -56,6 +69,10 @@ impl Reason {
             Self::Connections => "connections",
             Self::PerSource => "per_source",
             Self::MaxSessions => "max_sessions",
+            Self::Rate => "rate",
+            Self::RatePerSource => "rate_per_source",
+            Self::Load => "load",
+            Self::Ban => "ban",
             Self::Launch => "launch",
             Self::Shutdown => "shutdown",
         }
@@ -72,8 +89,29 @@ impl Reason {
             Self::Connections => "service_limit",
             Self::PerSource => "per_source_limit",
             Self::MaxSessions => "process_limit",
+            Self::Rate | Self::RatePerSource => "connections per second",
+            Self::Load => "load",
+            Self::Ban => "ban",
             Self::Launch => "fork",
             Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The offence that its client has given; `None` where it is refused for what the service or the machine is
+    /// short of, or because it is banned already.
+    pub fn offence(self) -> Option<Offence> {
+        match self {
+            Self::RatePerSource => Some(Offence::Rate),
+            Self::Address | Self::Name | Self::User | Self::Hours | Self::PerSource => Some(Offence::Refused),
+            // A name service that fails must not have clients banned.
+            Self::Undecided
+            | Self::Connections
+            | Self::MaxSessions
+            | Self::Rate
+            | Self::Load
+            | Self::Ban
+            | Self::Launch
+            | Self::Shutdown => None,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod diag;
 pub mod fd;
 pub mod group;
 pub mod kind;
+pub mod load;
 pub mod mailbox;
 pub mod memory;
 pub mod naming;
