@@ -659,7 +659,7 @@ fn changes_of_hours_are_complete() {
             let before = hours.is_inside(now);
             // Windows and jumps of the clock are at whole minutes.
             for _ in 0..3 * 24 * 60 {
-                now += Duration::from_secs(60);
+                now += Duration::from_mins(1);
                 if hours.is_inside(now) != before {
                     assert_eq!(foretold, Some(now), "{zone} {windows:?}");
                     break;

@@ -24,7 +24,7 @@ pub struct Policy {
 
 #[derive(Debug)]
 enum Form {
-    Short(Clauses),
+    Short(Box<Clauses>),
     Ordered { rules: Vec<Prepared>, otherwise: Placed<Action> },
 }
 
@@ -109,12 +109,12 @@ impl Policy {
             value: clients(&said.value),
         };
         let form = match &access.rules {
-            Rules::Short(clauses) => Form::Short(Clauses {
+            Rules::Short(clauses) => Form::Short(Box::new(Clauses {
                 deny: clauses.deny.as_ref().map(placed),
                 allow: clauses.allow.as_ref().map(placed),
                 users: clauses.users.clone(),
                 hours: clauses.hours.clone(),
-            }),
+            })),
             Rules::Ordered { rules, otherwise } => Form::Ordered {
                 rules: rules
                     .iter()
@@ -285,6 +285,7 @@ struct Walk<'p> {
 }
 
 /// Where the walk ends, if nothing that is still open decides otherwise.
+#[derive(Clone, Copy)]
 struct End<'p> {
     action: Action,
     cause: Cause,
