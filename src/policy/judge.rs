@@ -155,11 +155,11 @@ impl Policy {
         }
     }
 
-    /// When hours that decide by themselves end, for sessions that end with them: a key of the tables.
-    pub fn hours(&self) -> Option<&Label> {
+    /// The hours by which a client was let in, by this rule if there was one: sessions may end with them.
+    pub fn hours<'p>(&'p self, rule: Option<&'p Rule>) -> Option<&'p Label> {
         match &self.form {
             Form::Short(clauses) => clauses.hours.as_ref().map(|hours| &hours.value),
-            Form::Ordered { .. } => None,
+            Form::Ordered { .. } => rule.and_then(|rule| rule.hours.as_ref()),
         }
     }
 }
