@@ -2,7 +2,7 @@
 //!
 //! | layer    | folders                                        | may touch                         |
 //! |----------|------------------------------------------------|-----------------------------------|
-//! | pure     | `model` ← `config` ← `service` ← `protocol`    | values: no fd, clock, file, thread |
+//! | pure     | `model` ← `config` ← `policy` ← `service` ← `protocol` | values: no fd, clock, file, thread |
 //! | platform | `sys`                                          | the kernel; the only `unsafe`     |
 //! | shell    | `supervisor`, `roles`, `control`, `command`    | everything                        |
 //!
@@ -17,6 +17,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod model;
+pub mod policy;
 pub mod protocol;
 pub mod roles;
 pub mod service;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the inside out: each may import itself and those before it.
-const PURE: [&str; 4] = ["model", "config", "service", "protocol"];
+const PURE: [&str; 5] = ["model", "config", "policy", "service", "protocol"];
 
 /// The layers around the pure ones.
 const OUTER: [&str; 5] = ["sys", "supervisor", "roles", "control", "command"];

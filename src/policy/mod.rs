@@ -1,0 +1,20 @@
+//! Who may use a service: judged from values, nothing is looked up here. What would have to be asked first
+//! (a name, a user) is said, and asked by others.
+//!
+//! [`judge`] decides, [`explain`] shows how, [`lint`] warns. [`table`] holds the networks of sets, a million of
+//! them if need be, and [`hours`] knows the windows of a week.
+//!
+//! Answers are three-valued: yes, no, unknown. What can't be answered never satisfies an allow and never escapes
+//! a deny.
+
+pub mod explain;
+pub mod hours;
+pub mod judge;
+
+pub mod lint;
+pub mod list;
+pub mod matching;
+pub mod request;
+pub mod table;
+pub mod tables;
+pub mod truth;
