@@ -112,6 +112,7 @@ impl Supervisor {
         let Some(key) = self.services.by_name(settings.name.as_str()) else {
             return self.services.insert(Service::new(settings, place, digest, plan));
         };
+        self.admission.change(key, &settings.limits, self.now);
         if let Some(service) = self.services.get_mut(key) {
             let (was, is) = (service.settings.enabled, settings.enabled);
             service.settings = settings;
