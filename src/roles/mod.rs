@@ -10,6 +10,7 @@
 //! | loader   | superd  | for one load   | reads, checks and resolves the configuration |
 //! | writer   | superd  | on demand      | writes to files, which may wait for a disk |
 //! | collector | helper  | while wanted   | collects lines of programs' standard errors |
+//! | resolver | helper  | while wanted   | asks for names of addresses, and ident servers |
 
 use std::ffi::{CStr, OsString};
 use std::io;
@@ -23,6 +24,7 @@ use crate::sys::{fd, process, signal};
 pub mod collector;
 pub mod launcher;
 pub mod loader;
+pub mod resolver;
 pub mod stage;
 pub mod writer;
 
@@ -44,6 +46,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some("launcher") => launcher::run(arguments),
         Some("collector") => enter(c"superd-collect").and_then(|channel| collector::run(&channel)),
         Some("loader") => enter(c"superd-loader").and_then(|channel| loader::run(&channel)),
+        Some("resolver") => enter(c"superd-resolver").and_then(|channel| resolver::run(&channel)),
         Some("writer") => enter(c"superd-writer").and_then(|channel| writer::run(&channel)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such role")),
     };
