@@ -9,6 +9,7 @@ use super::diagnostic::{Diagnostic, Report};
 use super::draft::{Path, Said, ServiceDraft};
 use super::listen::Listen;
 use super::obstacles;
+use super::reach;
 use super::values::Complaint;
 use super::ways::Way;
 
@@ -20,6 +21,9 @@ const MOST_LENT: usize = 30;
 pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
     let way = Way::of(&service.values);
     listeners(service, way, report);
+    if let Some(way) = way {
+        reach::service(service, own, way, report);
+    }
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();
     let held: Vec<Path> = service.values.paths().filter(|path| service.values.get(*path).is_some()).collect();

@@ -16,12 +16,16 @@ use crate::model::identity::{Account, Identity};
 use crate::model::name::ServiceName;
 use crate::model::place::Place;
 
+use super::access::{Access, Hours, Sets};
+
 /// A whole configuration that is known to be good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     pub(super) daemon: Daemon,
     pub(super) log: Log,
     pub(super) services: Vec<Service>,
+    pub(super) sets: Sets,
+    pub(super) hours: Hours,
 }
 
 impl Config {
@@ -38,6 +42,16 @@ impl Config {
     /// Every service, disabled ones too, sorted by name.
     pub fn services(&self) -> &[Service] {
         &self.services
+    }
+
+    /// `[sets]`, without what their files hold.
+    pub fn sets(&self) -> &Sets {
+        &self.sets
+    }
+
+    /// `[hours]`.
+    pub fn hours(&self) -> &Hours {
+        &self.hours
     }
 }
 
@@ -221,6 +235,8 @@ pub struct Service {
     pub socket: SocketOptions,
     /// By what it is served.
     pub serves: Serves,
+    /// Who may use it.
+    pub access: Access,
     /// Limits on sessions.
     pub limits: Limits,
     /// Deadlines of a session.
