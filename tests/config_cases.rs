@@ -378,6 +378,14 @@ impl System for TestMachine {
         Ok(if user == "alice" { vec![8, gid] } else { vec![gid] })
     }
 
+    fn members_of(&self, gid: u32) -> Result<Vec<u32>, String> {
+        match gid {
+            8 => Ok(vec![1000]),
+            636 => Err("Connection refused".into()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn port(&self, transport: Transport, name: &str) -> Lookup<u16> {
         Ok(match (transport, name) {
             (Transport::Tcp, "finger") => Some(79),

@@ -175,6 +175,21 @@ impl Access {
             .chain(ordered.iter().filter_map(|rule| rule.from.as_ref()).flatten())
     }
 
+    /// Its places, in the order of [`Access::take_places`].
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        let (clauses, otherwise) = match &self.rules {
+            Rules::Short(clauses) => (Some(clauses), None),
+            Rules::Ordered { otherwise, .. } => (None, Some(&otherwise.place)),
+        };
+        let (_, rules) = self.rules.parts();
+        let short = clauses.into_iter().flat_map(|Clauses { deny, allow, users, hours }| {
+            let clients = [deny, allow].into_iter().flatten().map(|said| &said.place);
+            let users = users.iter().map(|said| &said.place);
+            clients.chain(users).chain(hours.iter().map(|said| &said.place))
+        });
+        short.chain(rules.iter().map(|rule| &rule.place)).chain(otherwise)
+    }
+
     /// Takes the places out, in an order that [`Access::put_places`] knows; empty ones are left.
     pub fn take_places(&mut self) -> Vec<Place> {
         let mut places = Vec::new();
@@ -256,6 +271,7 @@ mod tests {
         let original = Access { rules, ..Access::default() };
         let mut access = original.clone();
         let places = access.take_places();
+        assert!(original.places().eq(&places));
         assert_eq!(places.iter().map(|place| place.line).collect::<Vec<_>>(), lines);
         assert_eq!(access != original, !lines.is_empty());
         assert_eq!(serde_json::from_str::<Access>(&serde_json::to_string(&access).unwrap()).unwrap(), access);

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::model::label::Label;
 use crate::model::name::ServiceName;
 
 use super::diagnostic::{Diagnostic, Report, Spot};
-use super::draft::Values;
+use super::draft::{HoursDraft, SetDraft, Values};
 use super::files::{self, FileText, Files};
 use super::keys::{self, Key, Served};
 use super::mistype;
+use super::names;
 use super::reader::{self, Context};
 use super::situation::Situation;
 use super::syntax;
@@ -39,6 +41,10 @@ pub struct Sections {
     pub log: Option<Section>,
     /// `[defaults]`.
     pub defaults: Option<Section>,
+    /// `[sets]`.
+    pub sets: BTreeMap<Label, SetDraft>,
+    /// `[hours]`.
+    pub hours: BTreeMap<Label, HoursDraft>,
     /// `[service.NAME]`.
     pub services: BTreeMap<ServiceName, Section>,
 }
@@ -133,6 +139,16 @@ impl Collector<'_> {
                 ("defaults", DeValue::Table(inner)) => {
                     let section = self.section(file, path, keys::SERVICE, inner, "[defaults]", spot);
                     keep(&mut self.sections.defaults, section, "[defaults]", self.report);
+                }
+                ("sets", DeValue::Table(inner)) => {
+                    let mut all = std::mem::take(&mut self.sections.sets);
+                    names::sets(&mut context(self, file, path, false), inner, &mut all);
+                    self.sections.sets = all;
+                }
+                ("hours", DeValue::Table(inner)) => {
+                    let mut all = std::mem::take(&mut self.sections.hours);
+                    names::hours(&mut context(self, file, path, false), inner, &mut all);
+                    self.sections.hours = all;
                 }
                 (other, _) => self.take_other(file, path, other, name.span(), value),
             }

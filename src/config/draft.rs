@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::label::Label;
 use crate::model::name::ServiceName;
+use crate::model::network::Network;
 use crate::model::offence::Offence;
 use crate::model::pattern::ClientPattern;
 use crate::model::rate::{LoadAverage, Rate};
+use crate::model::user::UserWord;
+use crate::model::window::Window;
 
 use super::diagnostic::Spot;
 use super::listen::Listen;
@@ -73,6 +77,18 @@ pub enum Value {
     Exempt(Vec<ClientPattern>),
     /// A table that is one value.
     Inline(Values),
+    /// Clients.
+    Clients(Vec<Said<ClientPattern>>),
+    /// Users of clients.
+    Users(Vec<Said<UserWord>>),
+    /// A name of hours.
+    Label(Label),
+    /// Tables in their order.
+    Rows(Vec<Said<Values>>),
+    /// Files, absolute.
+    Files(Vec<Said<PathBuf>>),
+    /// Windows of time.
+    Windows(Vec<Window>),
     /// `"none"`: the default is taken away.
     Cleared,
     /// Said, but wrong or not served: a diagnostic says so, nothing else should.
@@ -245,6 +261,54 @@ impl Values {
         }
     }
 
+    /// A list of clients.
+    pub fn clients(&self, path: Path) -> Option<&[Said<ClientPattern>]> {
+        match &self.get(path)?.value {
+            Value::Clients(clients) => Some(clients),
+            _ => None,
+        }
+    }
+
+    /// A list of users.
+    pub fn users(&self, path: Path) -> Option<&[Said<UserWord>]> {
+        match &self.get(path)?.value {
+            Value::Users(users) => Some(users),
+            _ => None,
+        }
+    }
+
+    /// A name of hours.
+    pub fn label(&self, path: Path) -> Option<Said<&Label>> {
+        match self.get(path)? {
+            Said { value: Value::Label(label), spot } => Some(Said { value: label, spot: spot.clone() }),
+            _ => None,
+        }
+    }
+
+    /// Tables in their order.
+    pub fn rows(&self, path: Path) -> &[Said<Values>] {
+        match self.get(path).map(|said| &said.value) {
+            Some(Value::Rows(rows)) => rows,
+            _ => &[],
+        }
+    }
+
+    /// Files.
+    pub fn files(&self, path: Path) -> &[Said<PathBuf>] {
+        match self.get(path).map(|said| &said.value) {
+            Some(Value::Files(files)) => files,
+            _ => &[],
+        }
+    }
+
+    /// Windows of time.
+    pub fn windows(&self, path: Path) -> &[Window] {
+        match self.get(path).map(|said| &said.value) {
+            Some(Value::Windows(windows)) => windows,
+            _ => &[],
+        }
+    }
+
     /// A limit of setrlimit(2).
     pub fn rlimit(&self, path: Path) -> Option<(RlimitPair, &Spot)> {
         match self.get(path)? {
@@ -324,6 +388,30 @@ pub struct ServiceDraft {
     pub values: Values,
 }
 
+/// A named set as it was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetDraft {
+    /// Its name.
+    pub spot: Spot,
+    /// Its networks.
+    pub networks: Vec<Network>,
+    /// Its list files, absolute.
+    pub files: Vec<Said<PathBuf>>,
+    /// They are read again when they change.
+    pub watch: bool,
+}
+
+/// Named hours as they were said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoursDraft {
+    /// Their name.
+    pub spot: Spot,
+    /// Empty if they are wrong.
+    pub windows: Vec<Window>,
+    /// `None`: that of the daemon.
+    pub zone: Option<Said<String>>,
+}
+
 /// All that was said.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
@@ -331,6 +419,10 @@ pub struct Draft {
     pub daemon: Values,
     /// `[log]`.
     pub log: Values,
+    /// `[sets]`, wrong ones too, so that their names are known.
+    pub sets: BTreeMap<Label, SetDraft>,
+    /// `[hours]`, wrong ones too.
+    pub hours: BTreeMap<Label, HoursDraft>,
     /// Every service, sorted by name.
     pub services: Vec<ServiceDraft>,
 }

@@ -10,6 +10,7 @@ use super::diagnostic::{Diagnostic, Report};
 use super::draft::{Path, Said, ServiceDraft};
 use super::listen::Listen;
 use super::obstacles;
+use super::reach;
 use super::values::Complaint;
 use super::ways::Way;
 
@@ -23,6 +24,9 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
     listeners(service, way, report);
     if let Some(way) = way.filter(|way| way.accepts()) {
         offences(service, way, own, report);
+    }
+    if let Some(way) = way {
+        reach::service(service, own, way, report);
     }
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();

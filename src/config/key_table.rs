@@ -19,9 +19,9 @@ const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &
 }
 
 use Kind::{
-    Any, Banner, Clients, Command, Environment, Exempt, Flag, Group, Groups, Include, Inline, Listen, Load,
-    Named, Number, Octal, Offences, Path, Quotes, Rate, Table, Text, Time, TimeBetween, User, Variables,
-    Word, WordOrPath, Words,
+    Any, Banner, Clients, Command, Environment, Exempt, Files, Flag, FlagOr, Group, Groups, Hours, HoursName,
+    Include, Inline, Listen, Load, Named, Number, Octal, Offences, Path, Quotes, Rate, Rows, Sets, Table,
+    Text, Time, TimeBetween, User, Users, Variables, Windows, Word, WordOrPath, Words,
 };
 
 /// The built-in services, and those of later versions.
@@ -56,8 +56,18 @@ pub static TOP: &[Key] = &[
     key("log", Table(LOG), "", "Where superd's log goes."),
     key("defaults", Table(SERVICE), "", "Any key of a service: what holds where a service does not say it."),
     key("service", Named(SERVICE), "", "One table for each service, `[service.NAME]`."),
-    later("sets", Any, "Named sets of addresses."),
-    later("hours", Any, "Named times."),
+    key(
+        "sets",
+        Sets,
+        "",
+        "Named sets of addresses and networks, for rules as `@NAME`: a list of them, or files that hold one in each line.",
+    ),
+    key(
+        "hours",
+        Hours,
+        "",
+        "Named times: a list of windows like `Mon-Fri 08:00-18:00`, or a table that says their zone too.",
+    ),
 ];
 
 /// `[daemon]`.
@@ -96,7 +106,12 @@ pub static DAEMON: &[Key] = &[
     key("launcher", Word(&["auto", "staged"]), "auto", "How children are made."),
     key("max_sessions", Number(1, 4_000_000), "10000", "Sessions over all services, at most."),
     key("shutdown_grace", Time, "10s", "How long sessions may go on after superd was told to end."),
-    key("zone", Text, "local", "The time zone of the built-in daytime: local, or a name like Europe/Warsaw."),
+    key(
+        "zone",
+        Text,
+        "local",
+        "The time zone of hours that say none, and of the built-in daytime: local, or a name like Europe/Warsaw.",
+    ),
     key(
         "never_ban",
         Exempt,
@@ -222,18 +237,76 @@ pub static SERVICE: &[Key] = &[
     key("log", Table(SERVICE_LOG), "", "What of the service is logged."),
     key("enabled", Flag, "true", "false: the service is checked, but not bound."),
     later("relay", Any, "Pass the connection on to another host."),
-    later("allow", Clients, "Clients that may use the service."),
-    later("deny", Clients, "Clients that may not."),
-    later("users", Any, "Users that may use the service."),
-    later("hours", Any, "When the service may be used."),
-    later("end_sessions", Any, "The end of `hours` ends sessions."),
-    later("rule", Any, "Rules, the first that matches wins."),
-    later("otherwise", Any, "What holds where no rule matches."),
-    later("hosts_access", Any, "Also ask /etc/hosts.allow and /etc/hosts.deny."),
+    key("deny", Clients, "", "Clients that may not use the service, as ACCESS says."),
+    key("allow", Clients, "any", "Clients that may."),
+    key(
+        "users",
+        Users,
+        "",
+        "Whom the client's process must belong to: users, group:NAME, uid:NUMBER, gid:NUMBER, or ident:NAME by its own word.",
+    ),
+    key("hours", HoursName, "always", "When the service may be used: a name of [hours]."),
+    key("end_sessions", Flag, "false", "The end of `hours` ends sessions, too."),
+    key(
+        "rule",
+        Rows(RULE),
+        "",
+        "In place of the five keys before: rules, each a table `[[service.NAME.rule]]`; the first that matches wins.",
+    ),
+    key(
+        "otherwise",
+        Word(&ACTIONS),
+        "must be said with rules",
+        "What becomes of a client that no rule matches.",
+    ),
+    key(
+        "hosts_access",
+        FlagOr(HOSTS_FILES),
+        "false",
+        "true: hosts.allow(5) and hosts.deny(5) are asked too; a table names other files.",
+    ),
     later("sandbox", Any, "What the program is shut in."),
     later("tls", Any, "Speak TLS to the client."),
     later("proxy_from", Any, "Proxies that are believed who the client is."),
     later("advertise", Any, "Make the service known on the network."),
+];
+
+/// What becomes of a client.
+static ACTIONS: [&str; 2] = ["allow", "deny"];
+
+/// `[[service.NAME.rule]]`.
+pub static RULE: &[Key] = &[
+    key("from", Clients, "any", "Clients that it matches."),
+    key("users", Users, "", "Users that it matches."),
+    key("hours", HoursName, "always", "When it matches."),
+    key("action", Word(&ACTIONS), "must be said", "What becomes of who matches."),
+    key(
+        "mode",
+        Word(&["observe"]),
+        "",
+        "observe: the rule decides nothing, and whom it would have refused is logged.",
+    ),
+    key("banner", Banner, "that of the service", "What is sent to who is refused by it."),
+    key("log", Flag, "that of the service", "Is it logged what the rule decides?"),
+];
+
+/// `hosts_access = { … }`.
+static HOSTS_FILES: &[Key] = &[
+    key("allow", Path, "/etc/hosts.allow", "Who is let in."),
+    key("deny", Path, "/etc/hosts.deny", "Who is refused."),
+    key("watch", Flag, "false", "They are read again when they change."),
+];
+
+/// A set of `[sets]` that is a table.
+pub static SET_FILES: &[Key] = &[
+    key("files", Files, "must be said", "List files: an address or a network a line, `#` begins a comment."),
+    key("watch", Flag, "false", "The files are read again when they change."),
+];
+
+/// Hours of `[hours]` that are a table.
+pub static HOURS_TIMES: &[Key] = &[
+    key("times", Windows, "must be said", "The windows."),
+    key("zone", Text, "that of [daemon]", "Their time zone."),
 ];
 
 /// `pool`.
@@ -359,7 +432,7 @@ static TIMEOUT: &[Key] = &[
 
 static BANNER: &[Key] = &[
     key("accept", Banner, "", "To a client that is let in, before the program runs."),
-    key("refuse", Banner, "", "To a client that a rule refuses; this version has no rules yet."),
+    key("refuse", Banner, "", "To a client that may not use the service."),
     key("busy", Banner, "", "To a client beyond a limit."),
 ];
 

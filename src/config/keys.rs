@@ -1,7 +1,9 @@
 //! What a key is, and finding one in the key table ([`super::key_table`]). The table drives reading, the hints for unknown keys, the "not served yet" errors, the
 //! JSON Schema and the key reference of superd.toml(5): a key exists everywhere or nowhere.
 
-pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, QUOTES_FILE, SERVICE, SOFT_HARD, TOP};
+pub use super::key_table::{
+    BANNER_FILE, DAEMON, HOURS_TIMES, LISTEN_AT, LOG, QUOTES_FILE, RULE, SERVICE, SET_FILES, SOFT_HARD, TOP,
+};
 pub use super::option_table::SOCKET;
 
 use crate::model::endpoint::{Endpoint, Transport, UnixKind};
@@ -184,6 +186,22 @@ pub enum Kind {
     Exempt,
     /// Addresses, networks and names of clients.
     Clients,
+    /// Users of clients.
+    Users,
+    /// A name of hours.
+    HoursName,
+    /// Tables in their order.
+    Rows(&'static [Key]),
+    /// true or false, or a table that says more.
+    FlagOr(&'static [Key]),
+    /// Named sets: lists of networks, or tables that name files.
+    Sets,
+    /// Named hours: lists of windows, or tables that say their zone too.
+    Hours,
+    /// Files.
+    Files,
+    /// Windows of time.
+    Windows,
     /// Anything: what a later version looks at.
     Any,
 }

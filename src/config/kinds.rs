@@ -8,11 +8,13 @@ use toml::de::{DeTable, DeValue};
 use crate::model::endpoint::InterfaceName;
 use crate::model::rate::LoadAverage;
 
+use super::clients;
 use super::draft::{Said, Value, Who};
 use super::files;
 use super::keys::{self, Key, Kind, Measure};
 use super::listens;
 use super::mistype::{MANY_WORDS, wrong_type};
+use super::names;
 use super::quotes;
 use super::reader::{self, Context};
 use super::settings::RlimitPair;
@@ -26,7 +28,7 @@ type Item<'v, 't> = &'v Spanned<DeValue<'t>>;
 /// Reads a value; `None` after saying what is wrong with it.
 pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) -> Option<Value> {
     match (kind, value.get_ref()) {
-        (Kind::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
+        (Kind::Flag | Kind::FlagOr(_), DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
         (Kind::Number(least, most), DeValue::Integer(_)) => {
             integer(cx, title, value, least, most).map(Value::Number)
         }
@@ -80,6 +82,14 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
         (Kind::Banner, DeValue::Table(table)) => banner_file(cx, title, value, table),
         (Kind::Quotes, DeValue::Array(items)) => quotes::list(cx, title, value, items),
         (Kind::Quotes, DeValue::Table(table)) => quotes::file(cx, title, value, table),
+        (Kind::Clients, DeValue::Array(items)) => clients::clients(cx, title, value, items),
+        (Kind::Users, DeValue::Array(items)) => clients::users(cx, title, value, items),
+        (Kind::HoursName, DeValue::String(text)) => {
+            checked(cx, title, value, text.parse().map(Value::Label).map_err(Complaint::from))
+        }
+        (Kind::Files, DeValue::Array(items)) => names::files(cx, title, value, items).map(Value::Files),
+        (Kind::Windows, DeValue::Array(items)) => names::windows(cx, title, value, items).map(Value::Windows),
+        (Kind::Rows(inner), DeValue::Array(items)) => clients::rows(cx, title, inner, value, items),
         (Kind::Rlimit(_, measure), DeValue::Table(table)) => soft_and_hard(cx, title, measure, value, table),
         (Kind::Rlimit(_, measure), _) => {
             let both = rlimit(cx, title, kind, measure, value)?;
@@ -113,7 +123,7 @@ pub(super) fn said<T>(
 }
 
 /// A text that the kernel can take: not empty, without NUL.
-fn text<'v>(cx: &mut Context<'_>, title: &str, value: Item<'v, '_>) -> Option<&'v str> {
+pub(super) fn text<'v>(cx: &mut Context<'_>, title: &str, value: Item<'v, '_>) -> Option<&'v str> {
     let text = argument(cx, title, Kind::Text, value)?;
     if text.is_empty() {
         cx.complain(title, value.span(), Complaint::new("it must not be empty"));

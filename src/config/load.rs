@@ -3,12 +3,14 @@
 
 use std::path::Path;
 
+use super::admit;
 use super::check;
 use super::collect;
 use super::diagnostic::Report;
 use super::draft::{Draft, ServiceDraft};
 use super::files::Files;
 use super::fit;
+use super::names;
 use super::situation::Situation;
 use super::ways;
 
@@ -23,6 +25,8 @@ pub fn load(path: &Path, files: &dyn Files, situation: &Situation) -> (Option<Dr
     let mut draft = Draft {
         daemon: sections.daemon.map(|section| section.values).unwrap_or_default(),
         log: sections.log.map(|section| section.values).unwrap_or_default(),
+        sets: sections.sets,
+        hours: sections.hours,
         services: Vec::with_capacity(sections.services.len()),
     };
     for (name, section) in sections.services {
@@ -30,10 +34,12 @@ pub fn load(path: &Path, files: &dyn Files, situation: &Situation) -> (Option<Dr
         let own = service.values.paths().collect();
         service.values.merge(&defaults);
         ways::choose(&mut service, &own, &mut report);
+        admit::check(&mut service, &own, &mut report);
         check::service(&service, situation, &mut report);
         fit::service(&mut service, &own, &mut report);
         draft.services.push(service);
     }
+    names::check(&draft, &mut report);
     check::whole(&draft, situation, &mut report);
     (Some(draft), report)
 }

@@ -62,10 +62,14 @@ fn entry(page: &mut String, key: &'static Key, below: &str) -> std::fmt::Result 
             entry(page, key, &format!("{below}… "))?;
         }
     }
-    if let Kind::Inline(inner) = key.kind {
-        for key in inner {
-            entry(page, key, &format!("{below}… "))?;
-        }
+    let inner = match key.kind {
+        Kind::Inline(inner) | Kind::Rows(inner) | Kind::FlagOr(inner) => inner,
+        Kind::Sets => keys::SET_FILES,
+        Kind::Hours => keys::HOURS_TIMES,
+        _ => &[],
+    };
+    for key in inner {
+        entry(page, key, &format!("{below}… "))?;
     }
     Ok(())
 }
@@ -100,8 +104,16 @@ fn takes(kind: Kind) -> String {
         Kind::Rlimit(_, Measure::Count) => "NUMBER".into(),
         Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "{ … }".into(),
         Kind::Include => "[\"PATTERN\", …]".into(),
-        Kind::Exempt => "[\"CLIENT\", …]".into(),
-        Kind::Clients | Kind::Any => "…".into(),
+        Kind::Exempt | Kind::Clients => "[\"CLIENT\", …]".into(),
+        Kind::Users => "[\"USER\", …]".into(),
+        Kind::HoursName => "\"NAME\"".into(),
+        Kind::Rows(_) => "[{ … }, …]".into(),
+        Kind::FlagOr(_) => "true | false | { … }".into(),
+        Kind::Sets => "{ NAME = [\"NETWORK\", …] | { … }, … }".into(),
+        Kind::Hours => "{ NAME = [\"WINDOW\", …] | { … }, … }".into(),
+        Kind::Files => "[\"PATH\", …]".into(),
+        Kind::Windows => "[\"WINDOW\", …]".into(),
+        Kind::Any => "…".into(),
     }
 }
 

@@ -39,9 +39,17 @@ fn wanted(kind: Kind) -> String {
         Kind::Word(words) | Kind::Words(words, _) => format!("one of {}", words.join(", ")),
         Kind::WordOrPath(words) => format!("one of {}, or a path", words.join(", ")),
         Kind::Command => "a list: the program and its arguments".into(),
-        Kind::Variables | Kind::Include | Kind::Clients | Kind::Offences | Kind::Exempt => {
-            "a list of texts".into()
-        }
+        Kind::Variables
+        | Kind::Include
+        | Kind::Clients
+        | Kind::Users
+        | Kind::Files
+        | Kind::Windows
+        | Kind::Offences
+        | Kind::Exempt => "a list of texts".into(),
+        Kind::HoursName => "a name of [hours]".into(),
+        Kind::Rows(_) => "tables".into(),
+        Kind::FlagOr(_) => "true, false or a table".into(),
         Kind::Environment => "a table of texts".into(),
         Kind::User => "the name or the number of a user".into(),
         Kind::Group => "the name or the number of a group".into(),
@@ -57,7 +65,7 @@ fn wanted(kind: Kind) -> String {
                 "a duration, \"unlimited\" or { soft = …, hard = … }".into()
             }
         },
-        Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "a table".into(),
+        Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) | Kind::Sets | Kind::Hours => "a table".into(),
         Kind::Any => "something else".into(),
     }
 }
@@ -104,9 +112,22 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))
         }
         (
-            Kind::Variables | Kind::Groups | Kind::Include | Kind::Quotes | Kind::Offences | Kind::Exempt,
+            Kind::Variables
+            | Kind::Groups
+            | Kind::Include
+            | Kind::Quotes
+            | Kind::Clients
+            | Kind::Users
+            | Kind::Files
+            | Kind::Windows
+            | Kind::Offences
+            | Kind::Exempt,
             DeValue::String(text),
         ) => Some(format!("write `{name} = [{text:?}]`")),
+        (Kind::HoursName, DeValue::Array(_)) => {
+            Some("windows stand in [hours] under a name, and `hours` is that name".to_owned())
+        }
+        (Kind::Rows(_), _) => Some(format!("each has a header of its own: `[[service.NAME.{name}]]`")),
         (Kind::Listen, DeValue::Integer(number)) => {
             Some(format!("write `{name} = \"tcp:{}\"`", number.as_str()))
         }

@@ -5,7 +5,9 @@
 //! programs. Both put what is wrong into one [`diagnostic::Report`].
 
 pub mod access;
+pub mod admit;
 pub mod check;
+pub mod clients;
 pub mod collect;
 pub mod conflict;
 pub mod diagnostic;
@@ -22,11 +24,13 @@ pub mod listens;
 pub mod load;
 pub mod manual;
 pub mod mistype;
+pub mod names;
 pub mod obstacles;
 pub mod option_table;
 pub mod pools;
 pub mod program;
 pub mod quotes;
+pub mod reach;
 pub mod reader;
 pub mod resolve;
 pub mod schema;

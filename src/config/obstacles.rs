@@ -174,7 +174,8 @@ fn with_the_listener(way: Way) -> Complaint {
     })
 }
 
-fn no_accept(path: Path, way: Way) -> Complaint {
+/// superd does not accept, and so can't refuse.
+pub fn no_accept(path: Path, way: Way) -> Complaint {
     let complaint = with_the_listener(way);
     match (path, way) {
         (("limits", "connections"), Way::Listen) => complaint

@@ -7,14 +7,11 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::model::pattern::ClientPattern;
-
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Value, Values};
 use super::files::Files;
 use super::keys::{self, Key, Kind, Served};
 use super::kinds;
-use super::mistype;
 use super::situation::Situation;
 use super::values::Complaint;
 
@@ -99,9 +96,6 @@ fn entry(
     let taken = match key.service {
         Served::Now => serve(cx, key, value, &title, values),
         Served::Later => {
-            if matches!(key.kind, Kind::Clients) {
-                check_clients(cx, value, &title);
-            }
             let message = format!("this version of superd does not serve `{title}` yet");
             cx.error("not-served-yet", name_at, message, None);
             Some(Value::Wrong)
@@ -131,7 +125,9 @@ fn serve(
             entries(cx, &within, table, values);
             None
         }
-        (Kind::Inline(inner), DeValue::Table(table)) => Some(Value::Inline(inline(cx, inner, table, title))),
+        (Kind::Inline(inner) | Kind::FlagOr(inner), DeValue::Table(table)) => {
+            Some(Value::Inline(inline(cx, inner, table, title)))
+        }
         (kind, _) => Some(kinds::read(cx, title, kind, value).unwrap_or(Value::Wrong)),
     }
 }
@@ -150,21 +146,4 @@ pub fn unknown_key(cx: &mut Context<'_>, keys: &'static [Key], name: &str, at: R
         },
     };
     cx.error("unknown-key", at, format!("{title} has no key `{name}`"), hint);
-}
-
-/// Looks at what a later version will look at, so that a mistake shows now.
-fn check_clients(cx: &mut Context<'_>, value: &Spanned<DeValue<'_>>, title: &str) {
-    let one = std::slice::from_ref(value);
-    let items = value.get_ref().as_array().map_or(one, |items| items);
-    for item in items {
-        match item.get_ref().as_str() {
-            Some("none") if cx.inherits => {}
-            Some(text) => {
-                if let Err(mistake) = text.parse::<ClientPattern>() {
-                    cx.complain(title, item.span(), mistake.into());
-                }
-            }
-            None => mistype::wrong_type(cx, title, Kind::Clients, item),
-        }
-    }
 }

@@ -8,9 +8,11 @@ use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{InterfaceName, Transport};
 use crate::model::offence::Offence;
 
+use super::access::{Hours, NamedHours, Set, Sets};
+use super::admit;
 use super::conflict;
-use super::diagnostic::{Diagnostic, Report};
-use super::draft::{Draft, ServiceDraft, Values};
+use super::diagnostic::{Diagnostic, Report, Spot};
+use super::draft::{Draft, Said, ServiceDraft, SetDraft, Values};
 use super::endpoints;
 use super::pools;
 use super::program;
@@ -75,6 +77,8 @@ pub trait System {
     fn group(&self, name: &str) -> Lookup<u32>;
     /// The supplementary groups of a user whose primary group is `gid`.
     fn groups_of(&self, user: &str, gid: u32) -> Result<Vec<u32>, String>;
+    /// Those who are in a group by the user database, sorted: its members, and the users whose primary group it is.
+    fn members_of(&self, gid: u32) -> Result<Vec<u32>, String>;
     /// A port of /etc/services.
     fn port(&self, transport: Transport, name: &str) -> Lookup<u16>;
     /// Is there a time zone of this name?
@@ -95,11 +99,18 @@ pub fn resolve(
     let log = log(&draft.log, system, report);
     let services: Vec<Option<Service>> =
         draft.services.iter().map(|service| resolve_service(service, system, situation, report)).collect();
+    let hours = hours(draft, system, report);
     conflict::find(draft, &|transport, name| system.port(transport, name).ok().flatten(), report);
     if report.has_errors() {
         return None;
     }
-    Some(Config { daemon: daemon?, log: log?, services: services.into_iter().collect::<Option<_>>()? })
+    Some(Config {
+        daemon: daemon?,
+        log: log?,
+        services: services.into_iter().collect::<Option<_>>()?,
+        sets: sets(draft, report),
+        hours,
+    })
 }
 
 fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mut Report) -> Option<Daemon> {
@@ -110,9 +121,8 @@ fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mu
     let needed_by = draft.services.iter().find_map(serves::helper_need);
     let helper = if situation.root { who::helper(values, needed_by, system, report) } else { None };
     let zone = values.text(("", "zone")).unwrap_or("local");
-    if let Some(spot) = values.spot(("", "zone")).filter(|_| zone != "local" && !system.has_zone(zone)) {
-        let diagnostic = Diagnostic::error("unknown-zone", spot, format!("there is no time zone `{zone}`"));
-        report.add(diagnostic.hint("`timedatectl list-timezones` lists them; the package tzdata has them"));
+    if let Some(spot) = values.spot(("", "zone")) {
+        check_zone(zone, spot, system, report);
     }
     let control = path("control", situation.runtime_dir.join("control.sock"));
     let beside = control.parent().unwrap_or(Path::new("/")).join("superd.pid");
@@ -129,6 +139,37 @@ fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mu
         never_ban: values.exempt(("", "never_ban")).to_vec(),
         zone: zone.to_owned(),
     })
+}
+
+fn check_zone(zone: &str, spot: &Spot, system: &dyn System, report: &mut Report) {
+    if zone != "local" && !system.has_zone(zone) {
+        let diagnostic = Diagnostic::error("unknown-zone", spot, format!("there is no time zone `{zone}`"));
+        report.add(diagnostic.hint("`timedatectl list-timezones` lists them; the package tzdata has them"));
+    }
+}
+
+fn sets(draft: &Draft, report: &Report) -> Sets {
+    let set = |set: &SetDraft| Set {
+        place: report.place(&set.spot),
+        networks: set.networks.clone(),
+        files: set.files.iter().map(|said| said.value.clone()).collect(),
+        watch: set.watch,
+    };
+    draft.sets.iter().map(|(name, draft)| (name.clone(), set(draft))).collect()
+}
+
+fn hours(draft: &Draft, system: &dyn System, report: &mut Report) -> Hours {
+    let of_daemon = draft.daemon.text(("", "zone")).unwrap_or("local");
+    let mut all = Hours::new();
+    for (name, hours) in &draft.hours {
+        if let Some(Said { value: zone, spot }) = &hours.zone {
+            check_zone(zone, spot, system, report);
+        }
+        let zone = hours.zone.as_ref().map_or(of_daemon, |said| &said.value).to_owned();
+        let hours = NamedHours { place: report.place(&hours.spot), windows: hours.windows.clone(), zone };
+        all.insert(name.clone(), hours);
+    }
+    all
 }
 
 fn log(values: &Values, system: &dyn System, report: &mut Report) -> Option<Log> {
@@ -184,6 +225,7 @@ fn resolve_service(
         .map(|said| endpoints::of_listen(&said.value, &said.spot, system, situation, report))
         .collect();
     let serves = serves::resolve(values, system, situation, report);
+    let access = admit::resolve(values, system, report);
     Some(Service {
         name: draft.name.clone(),
         place: report.place(&draft.spot),
@@ -191,6 +233,7 @@ fn resolve_service(
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
         socket: socket(values),
         serves: serves?,
+        access: access?,
         limits: limits(values)?,
         ban: ban(values),
         timeouts: Timeouts {

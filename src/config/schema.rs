@@ -70,9 +70,13 @@ fn kind(kind: Kind, inherits: bool) -> Value {
             "prefixItems": [{ "type": "string", "pattern": "^/" }],
             "items": text,
         }),
-        Kind::Variables | Kind::Include | Kind::Clients | Kind::Exempt => {
-            json!({ "type": "array", "items": text })
-        }
+        Kind::Variables | Kind::Include => json!({ "type": "array", "items": text }),
+        Kind::Clients | Kind::Users | Kind::Files | Kind::Windows | Kind::Exempt => texts(),
+        Kind::HoursName => label(),
+        Kind::Rows(keys) => json!({ "type": "array", "minItems": 1, "items": table(keys, false) }),
+        Kind::FlagOr(keys) => json!({ "anyOf": [{ "type": "boolean" }, table(keys, false)] }),
+        Kind::Sets => by_label(&json!({ "anyOf": [texts(), table(keys::SET_FILES, false)] })),
+        Kind::Hours => by_label(&json!({ "anyOf": [texts(), table(keys::HOURS_TIMES, false)] })),
         Kind::Environment => json!({ "type": "object", "additionalProperties": text }),
         Kind::User | Kind::Group => who(),
         Kind::Groups => json!({ "type": "array", "items": who() }),
@@ -100,6 +104,18 @@ fn kind(kind: Kind, inherits: bool) -> Value {
         }),
         Kind::Any => json!({}),
     }
+}
+
+fn texts() -> Value {
+    json!({ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 } })
+}
+
+fn label() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" })
+}
+
+fn by_label(value: &Value) -> Value {
+    json!({ "type": "object", "propertyNames": label(), "additionalProperties": value })
 }
 
 fn duration() -> Value {

@@ -19,12 +19,16 @@ use crate::model::pattern::ClientPattern;
 use crate::model::place::Place;
 use crate::model::rate::{LoadAverage, Rate};
 
+use super::access::{Access, Hours, Sets};
+
 /// A whole configuration that is known to be good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     pub(super) daemon: Daemon,
     pub(super) log: Log,
     pub(super) services: Vec<Service>,
+    pub(super) sets: Sets,
+    pub(super) hours: Hours,
 }
 
 impl Config {
@@ -41,6 +45,16 @@ impl Config {
     /// Every service, disabled ones too, sorted by name.
     pub fn services(&self) -> &[Service] {
         &self.services
+    }
+
+    /// `[sets]`, without what their files hold.
+    pub fn sets(&self) -> &Sets {
+        &self.sets
+    }
+
+    /// `[hours]`.
+    pub fn hours(&self) -> &Hours {
+        &self.hours
     }
 }
 
@@ -226,6 +240,8 @@ pub struct Service {
     pub socket: SocketOptions,
     /// By what it is served.
     pub serves: Serves,
+    /// Who may use it.
+    pub access: Access,
     /// Limits on sessions.
     pub limits: Limits,
     /// When a source is banned.

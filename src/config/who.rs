@@ -124,7 +124,8 @@ fn own_groups(
     }
 }
 
-fn failed(what: &str, name: &str, why: &str, spot: &Spot) -> Diagnostic {
+/// The user database does not answer.
+pub fn failed(what: &str, name: &str, why: &str, spot: &Spot) -> Diagnostic {
     let message = format!("the user database can't be asked for the {what} `{name}`: {why}");
     Diagnostic::error("user-database", spot, message)
         .hint("numbers for user, group and groups = [] need less of it")

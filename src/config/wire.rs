@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::name::ServiceName;
 use crate::model::place::Place;
 
+use super::access::{Hours, Sets};
 use super::settings::{Config, Daemon, Log, Service};
 
 /// The version of the form; another one is refused.
@@ -52,6 +53,8 @@ struct Header {
     version: u32,
     daemon: Daemon,
     log: Log,
+    sets: Sets,
+    hours: Hours,
     services: Vec<Row>,
 }
 
@@ -59,6 +62,8 @@ struct Header {
 struct Row {
     name: ServiceName,
     place: Place,
+    /// Of its rules.
+    places: Vec<Place>,
     digest: u64,
     length: usize,
 }
@@ -69,13 +74,15 @@ pub fn encode(config: &Config) -> Result<Vec<u8>, WireError> {
     let mut services = Vec::with_capacity(config.services.len());
     for service in &config.services {
         let start = bodies.len();
-        // A line more above it in its file does not change a service: the place stands in the header.
-        let placeless = Service { place: Place { file: String::new(), line: 0 }, ..service.clone() };
+        // A line more above it in its file does not change a service: places stand in the header.
+        let mut placeless = Service { place: Place { file: String::new(), line: 0 }, ..service.clone() };
+        let places = placeless.access.take_places();
         serde_json::to_writer(&mut bodies, &placeless)?;
         let body = bodies.get(start..).unwrap_or_default();
         services.push(Row {
             name: service.name.clone(),
             place: service.place.clone(),
+            places,
             digest: digest(body),
             length: body.len(),
         });
@@ -84,6 +91,8 @@ pub fn encode(config: &Config) -> Result<Vec<u8>, WireError> {
         version: VERSION,
         daemon: config.daemon.clone(),
         log: config.log.clone(),
+        sets: config.sets.clone(),
+        hours: config.hours.clone(),
         services,
     })?;
     let mut bytes = Vec::with_capacity(LENGTH + header.len() + bodies.len());
@@ -133,13 +142,24 @@ impl<'b> Reader<'b> {
         &self.header.log
     }
 
+    /// `[sets]`; no part of any service's digest.
+    pub fn sets(&self) -> &Sets {
+        &self.header.sets
+    }
+
+    /// `[hours]`; no part of any service's digest.
+    pub fn hours(&self) -> &Hours {
+        &self.header.hours
+    }
+
     /// Every service, not yet decoded, sorted by name.
     pub fn services(&self) -> impl Iterator<Item = Entry<'_>> {
         let mut rest = self.bodies;
         self.header.services.iter().map_while(move |row| {
             let (bytes, after) = rest.split_at_checked(row.length)?;
             rest = after;
-            Some(Entry { name: &row.name, place: &row.place, digest: row.digest, bytes })
+            let Row { name, place, places, digest, .. } = row;
+            Some(Entry { name, place, places, digest: *digest, bytes })
         })
     }
 }
@@ -156,6 +176,9 @@ pub struct Entry<'r> {
     pub name: &'r ServiceName,
     /// Where it stands now; not part of the digest.
     pub place: &'r Place,
+    /// Those of its rules, as [`Access::take_places`](super::access::Access::take_places) gives them; not part of
+    /// the digest.
+    pub places: &'r [Place],
     /// The same for the same service, wherever it stands.
     pub digest: u64,
     /// Its JSON.
@@ -166,8 +189,19 @@ impl Entry<'_> {
     /// The service.
     pub fn decode(&self) -> Result<Service, WireError> {
         let mut service: Service = serde_json::from_slice(self.bytes)?;
-        service.place = self.place.clone();
+        self.put_places(&mut service);
         Ok(service)
+    }
+
+    /// Does the service stand where the entry does, with all its rules?
+    pub fn is_in_place(&self, service: &Service) -> bool {
+        service.place == *self.place && service.access.places().eq(self.places)
+    }
+
+    /// Moves a service that is the same to where the entry stands.
+    pub fn put_places(&self, service: &mut Service) {
+        service.place = self.place.clone();
+        service.access.put_places(self.places.to_vec());
     }
 }
 

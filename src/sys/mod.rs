@@ -3,6 +3,7 @@
 //! Takes and gives owned or borrowed descriptors and plain values; outcomes that are expected (would block,
 //! aborted, out of descriptors) are variants. Knows nothing of the layers above but `model`'s newtypes.
 
+pub mod accounts;
 pub mod channel;
 pub mod daemonize;
 pub mod datagram;

@@ -11,6 +11,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::config::resolve::{Lookup, PathFacts, PathKind, System, UserEntry};
 use crate::model::endpoint::Transport;
+use crate::sys::accounts;
 
 /// As many symbolic links as the kernel follows before it says ELOOP.
 const MAX_LINKS: usize = 40;
@@ -28,6 +29,9 @@ pub struct Machine {
     users: RefCell<BTreeMap<String, Lookup<UserEntry>>>,
     groups: RefCell<BTreeMap<String, Lookup<u32>>>,
     groups_of: RefCell<BTreeMap<(String, u32), Groups>>,
+    members_of: RefCell<BTreeMap<u32, Answer<Vec<u32>>>>,
+    /// Every user with the primary group.
+    everybody: RefCell<Option<Answer<Vec<(u32, u32)>>>>,
     ports: RefCell<Option<Answer<Ports>>>,
 }
 
@@ -54,6 +58,15 @@ impl System for Machine {
     fn groups_of(&self, user: &str, gid: u32) -> Result<Vec<u32>, String> {
         let ask = || ask_groups_of(user, gid);
         self.groups_of.borrow_mut().entry((user.to_owned(), gid)).or_insert_with(ask).clone()
+    }
+
+    fn members_of(&self, gid: u32) -> Result<Vec<u32>, String> {
+        if let Some(known) = self.members_of.borrow().get(&gid) {
+            return known.clone();
+        }
+        let members = self.ask_members_of(gid);
+        self.members_of.borrow_mut().insert(gid, members.clone());
+        members
     }
 
     fn port(&self, transport: Transport, name: &str) -> Lookup<u16> {
@@ -83,6 +96,24 @@ impl System for Machine {
             _ => PathKind::Other,
         };
         Ok(Some(PathFacts { kind, mode: about.mode() & 0o7777, uid: about.uid(), gid: about.gid() }))
+    }
+}
+
+impl Machine {
+    fn ask_members_of(&self, gid: u32) -> Answer<Vec<u32>> {
+        let group = Group::from_gid(Gid::from_raw(gid)).map_err(|e| e.desc().to_owned())?;
+        let mut members = Vec::new();
+        for name in group.map(|group| group.mem).unwrap_or_default() {
+            // A member that is no user any more is nobody.
+            members.extend(self.user(&name)?.map(|user| user.uid));
+        }
+        let mut everybody = self.everybody.borrow_mut();
+        let all = everybody.get_or_insert_with(|| accounts::all().map_err(|e| e.desc().to_owned()));
+        let primary = all.as_ref().map_err(Clone::clone)?;
+        members.extend(primary.iter().filter(|(_, group)| *group == gid).map(|(uid, _)| *uid));
+        members.sort_unstable();
+        members.dedup();
+        Ok(members)
     }
 }
 
@@ -198,5 +229,7 @@ mod tests {
         assert_eq!(machine.uid(0).unwrap().unwrap().name, "root");
         assert_eq!(machine.user("no such user"), Ok(None));
         assert!(machine.groups_of("root", 0).unwrap().contains(&0));
+        assert!(machine.members_of(0).unwrap().contains(&0));
+        assert_eq!(machine.members_of(u32::MAX - 7), Ok(Vec::new()));
     }
 }
