@@ -226,8 +226,7 @@ fn steps<K: Key>(count: usize) -> impl Iterator<Item = usize> {
 
 /// The upper half of an address.
 fn upper(address: Ipv6Addr) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = address.octets();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX)
 }
 
 /// The bytes of a table of these networks, in any order; they may overlap.
