@@ -40,7 +40,9 @@ impl Handlers {
 
     fn send(&self, orders: &[Order], fds: &[&OwnedFd]) {
         let mut packet = String::new();
-        orders.iter().for_each(|order| order.push(&mut packet));
+        for order in orders {
+            order.push(&mut packet);
+        }
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let channel = self.channel.as_ref().unwrap();
         until("room in the channel", || channel.send(packet.as_bytes(), &fds).ok());
