@@ -186,7 +186,8 @@ fn who_waits_costs_no_processor_time() {
     deaf.shutdown(Shutdown::Write).unwrap();
     let mut full = handlers.client(3, "echo");
     full.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-    while full.write(&[0; 65_536]).is_ok() {}
+    let much = vec![0; 65_536];
+    while full.write(&much).is_ok() {}
     handlers.expect("TAKE 3", |report| *report == Report::Take(3));
     // What it takes to fill all buffers; then nothing for a while.
     let mut before = handlers.ticks();
