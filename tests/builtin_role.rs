@@ -79,10 +79,10 @@ impl Handlers {
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap()).collect()
     }
 
-    /// Its memory, in KiB.
+    /// Its own memory, in KiB: its code is shared with the other tests.
     fn memory(&self) -> u64 {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id())).unwrap();
-        field(&rollup, "Pss:").trim_end_matches(" kB").parse().unwrap()
+        field(&rollup, "Anonymous:").trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Processor time, in hundredths of a second.
@@ -169,7 +169,7 @@ fn a_connection_that_waits_costs_little() {
         handlers.receive();
         clients.extend(batch);
     }
-    // The last ones are there: so are the others.
+    // All are there when it is said of all.
     for id in 0..COUNT {
         handlers.expect("TAKE", |report| *report == Report::Take(id));
     }
