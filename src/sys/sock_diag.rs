@@ -301,18 +301,4 @@ mod tests {
             assert_eq!(ends.read(&answer).unwrap(), Owner::Unsure, "{state}");
         }
     }
-
-    #[test]
-    fn measure() {
-        let (_client, accepted) = connected("127.0.0.1", "127.0.0.1");
-        let (client, local) = (accepted.peer_addr().unwrap(), accepted.local_addr().unwrap());
-        let mut tables = SocketTables::open().unwrap();
-        for _ in 0..3 {
-            let begin = std::time::Instant::now();
-            for _ in 0..100_000 {
-                tables.owner(client, local).unwrap();
-            }
-            eprintln!("owner: {:?}", begin.elapsed() / 100_000);
-        }
-    }
 }
