@@ -3,7 +3,7 @@
 //!
 //! The uid is that of the process that made the socket: later changes of user, and a descriptor handed on, don't
 //! change it. A connection that somebody forwards is the forwarder's. The tables are those of the network
-//! namespace in which they were opened.
+//! namespace in which they were opened; a user whom the user namespace does not know comes as 65534.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
