@@ -29,6 +29,9 @@ mod pool;
 /// Answers that the supervisor has not read yet; with more of them no question is read.
 const MAX_UNREAD: usize = 1024;
 
+/// No question takes longer, whatever it says.
+const LONGEST: Duration = Duration::from_mins(10);
+
 /// After a wait that itself had no memory.
 const REST: Duration = Duration::from_millis(100);
 
@@ -109,11 +112,11 @@ impl<'c> Resolver<'c> {
     fn ask(&mut self, question: Question, now: Instant) -> Option<Answer> {
         match question {
             Question::Name { id, address, within } => {
-                let named = self.names.ask(id, address, now + within, now)?;
+                let named = self.names.ask(id, address, now + within.min(LONGEST), now)?;
                 Some(Answer::Name { id, named })
             }
             Question::Ident { id, client, local, within } => {
-                let reply = self.idents.ask(id, client, local, now + within)?;
+                let reply = self.idents.ask(id, client, local, now + within.min(LONGEST))?;
                 Some(Answer::Ident { id, reply })
             }
         }
