@@ -296,6 +296,9 @@ fn the_demo_does_what_it_says() {
     };
     assert_eq!(ask("echo", "hello\n"), "hello\n");
     assert_eq!(ask("daytime", "").matches(':').count(), 2);
+    assert_eq!(ask("date", "").matches(':').count(), 2);
+    let quotes = ["Festina lente.\r\n", "Well begun is half done.\r\n", "More haste, less speed.\r\n"];
+    assert!(quotes.contains(&ask("quote", "").as_str()));
     assert!(ask("env", "").contains("GREETING=set in demo.toml\n"));
     assert!(ask("finger", "root\n").starts_with("root:"));
     let page = ask("status", "GET / HTTP/1.0\r\n\r\n");

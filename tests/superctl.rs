@@ -127,6 +127,9 @@ fn one_service_for(group: Option<u32>, reload: Option<Reply>) -> Daemon {
         Request::Socket { service } => {
             Some(Reply::Refused(Refusal::new(format!("there is no service {service:?}"))))
         }
+        Request::Bans | Request::Ban { .. } | Request::Unban { .. } => {
+            Some(Reply::Refused(Refusal::new("nobody is banned here")))
+        }
     })
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::model::label::Label;
 use crate::model::name::ServiceName;
 use crate::model::network::Network;
+use crate::model::offence::Offence;
 use crate::model::pattern::ClientPattern;
+use crate::model::rate::{LoadAverage, Rate};
 use crate::model::user::UserWord;
 use crate::model::window::Window;
 
@@ -65,6 +67,14 @@ pub enum Value {
     Quotes(Vec<Vec<u8>>),
     /// A limit of setrlimit(2).
     Rlimit(RlimitPair),
+    /// How often.
+    Rate(Rate),
+    /// A load average.
+    Load(LoadAverage),
+    /// What counts towards a ban.
+    Offences(Vec<Offence>),
+    /// Clients that are known by their address alone.
+    Exempt(Vec<ClientPattern>),
     /// A table that is one value.
     Inline(Values),
     /// Clients.
@@ -304,6 +314,38 @@ impl Values {
         match self.get(path)? {
             Said { value: Value::Rlimit(pair), spot } => Some((*pair, spot)),
             _ => None,
+        }
+    }
+
+    /// A rate.
+    pub fn rate(&self, path: Path) -> Option<Rate> {
+        match self.get(path)?.value {
+            Value::Rate(rate) => Some(rate),
+            _ => None,
+        }
+    }
+
+    /// A load average.
+    pub fn load(&self, path: Path) -> Option<LoadAverage> {
+        match self.get(path)?.value {
+            Value::Load(load) => Some(load),
+            _ => None,
+        }
+    }
+
+    /// What counts towards a ban.
+    pub fn offences(&self, path: Path) -> Option<&[Offence]> {
+        match &self.get(path)?.value {
+            Value::Offences(offences) => Some(offences),
+            _ => None,
+        }
+    }
+
+    /// Clients that are known by their address alone.
+    pub fn exempt(&self, path: Path) -> &[ClientPattern] {
+        match self.get(path).map(|said| &said.value) {
+            Some(Value::Exempt(patterns)) => patterns,
+            _ => &[],
         }
     }
 

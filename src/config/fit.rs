@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::endpoint::{Endpoint, InetEndpoint, Transport};
+use crate::model::offence::Offence;
 
 use super::diagnostic::{Diagnostic, Report};
 use super::draft::{Path, Said, ServiceDraft};
@@ -24,6 +25,9 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
     if let Some(way) = way {
         reach::service(service, own, way, report);
     }
+    if let Some(way) = way.filter(|way| way.accepts()) {
+        offences(service, way, own, report);
+    }
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();
     let held: Vec<Path> = service.values.paths().filter(|path| service.values.get(*path).is_some()).collect();
@@ -40,6 +44,27 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
             let message = format!("{} can't hold here: {}", title(path), complaint.message);
             report.add(Diagnostic::error("cannot-hold", spot, message).maybe_hint(complaint.hint));
         }
+    }
+}
+
+/// What the service itself calls an offence must be able to happen there.
+fn offences(service: &ServiceDraft, way: Way, own: &BTreeSet<Path>, report: &mut Report) {
+    let values = &service.values;
+    let Some(spot) = values.spot(("ban", "on")).filter(|_| own.contains(&("ban", "on"))) else { return };
+    let said = values.offences(("ban", "on")).unwrap_or_default();
+    let has_rate = values.said(("limits", "rate_per_source")).is_some();
+    for offence in said {
+        let (message, hint) = match offence {
+            Offence::Rate if !has_rate => {
+                ("the service has no `limits.rate_per_source`", "`limits = { rate_per_source = \"10/min\" }`")
+            }
+            Offence::Exit(_) | Offence::Signal if way != Way::Exec => {
+                ("no process of its own serves a client", "leave it out")
+            }
+            _ => continue,
+        };
+        let message = format!("`ban.on` can't count `{offence}`: {message}");
+        report.add(Diagnostic::error("cannot-hold", spot, message).hint(hint));
     }
 }
 

@@ -19,9 +19,9 @@ const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &
 }
 
 use Kind::{
-    Any, Banner, Clients, Command, Environment, Files, Flag, FlagOr, Group, Groups, Hours, HoursName,
-    Include, Inline, Listen, Named, Number, Octal, Path, Quotes, Rows, Sets, Table, Text, Time, User, Users,
-    Variables, Windows, Word, WordOrPath, Words,
+    Any, Banner, Clients, Command, Environment, Exempt, Files, Flag, FlagOr, Group, Groups, Hours, HoursName,
+    Include, Inline, Listen, Load, Named, Number, Octal, Offences, Path, Quotes, Rate, Rows, Sets, Table,
+    Text, Time, TimeBetween, User, Users, Variables, Windows, Word, WordOrPath, Words,
 };
 
 /// The built-in services, and those of later versions.
@@ -112,7 +112,12 @@ pub static DAEMON: &[Key] = &[
         "local",
         "The time zone of hours that say none, and of the built-in daytime: local, or a name like Europe/Warsaw.",
     ),
-    later("never_ban", Any, "Clients that no service bans."),
+    key(
+        "never_ban",
+        Exempt,
+        "[]",
+        "Clients that are never refused for a ban, whoever banned them: addresses, networks, any, unix.",
+    ),
     later("admin_group", Group, "The group that may change things through the control socket."),
 ];
 
@@ -177,7 +182,12 @@ pub static SERVICE: &[Key] = &[
         "true: one process for each listener, which gets the listener itself and has it until it ends.",
     ),
     key("argv0", Text, "the path", "What the program finds as its own name."),
-    key("user", User, "must be said as root", "Whom the program runs as; a number needs `group`."),
+    key(
+        "user",
+        User,
+        "must be said as root where there is a program",
+        "Whom the program runs as; a number needs `group`.",
+    ),
     key("group", Group, "the user's", "The group the program runs as."),
     key("groups", Groups, "the user's own", "Supplementary groups; [] for none."),
     key("umask", Octal, "022", "The file mode creation mask."),
@@ -203,6 +213,12 @@ pub static SERVICE: &[Key] = &[
         "Limits of setrlimit(2): a value, or { soft, hard }; \"unlimited\" is one.",
     ),
     key("limits", Table(LIMITS), "", "How much of the service may be used at once."),
+    key(
+        "ban",
+        Table(BAN),
+        "none",
+        "When a source is banned from the service: it is refused until the ban ends. One key of it is enough.",
+    ),
     key("timeout", Table(TIMEOUT), "", "Deadlines of a session."),
     key(
         "no_new_privileges",
@@ -249,7 +265,6 @@ pub static SERVICE: &[Key] = &[
         "false",
         "true: hosts.allow(5) and hosts.deny(5) are asked too; a table names other files.",
     ),
-    later("ban", Any, "When a client is banned."),
     later("sandbox", Any, "What the program is shut in."),
     later("tls", Any, "Speak TLS to the client."),
     later("proxy_from", Any, "Proxies that are believed who the client is."),
@@ -301,13 +316,13 @@ static POOL: &[Key] = &[
         "protocol",
         Word(&["handoff", "listen"]),
         "handoff",
-        "handoff: superd accepts, and hands each connection to a worker, as superd-pool(7) says; listen: the workers have the listeners and accept by themselves, and have no other keys than `command` and `min`.",
+        "handoff: superd accepts, and hands each connection to a worker; listen: the workers have the listeners and accept by themselves, and beside `command` there is `min` alone.",
     ),
     key(
         "min",
         Number(0, MOST_WORKERS),
         "1",
-        "Workers that are always there; 0, which `listen` can't have, starts the first one for the first client.",
+        "Workers that are always there; with 0 the first one is started for the first client (not for `listen`).",
     ),
     key("spare", Number(0, MOST_WORKERS), "0", "Workers that are kept without a connection, up to `max`."),
     key("max", Number(1, MOST_WORKERS), "16, or more if `min` or `spare` is", "Workers, at most."),
@@ -333,7 +348,7 @@ static LIMITS: &[Key] = &[
     key(
         "connections",
         Number(1, 4_000_000),
-        "256; 4096 for a built-in service; max times concurrency of a pool, and never more; with `wait` 1 for each listener",
+        "256; 4096 for a built-in service; what the workers of a pool take, `max` times `concurrency`, and never more; with `wait` 1 for each listener",
         "Sessions of the service at once; \"none\" lifts it.",
     ),
     key(
@@ -343,15 +358,48 @@ static LIMITS: &[Key] = &[
         "Sessions of one source at once; a source beyond it is refused.",
     ),
     key(
+        "rate",
+        Rate,
+        "none",
+        "How often sessions of the service may begin, or with `wait` its servers: so many in a second, minute or hour, and at once as many, or `burst`.",
+    ),
+    key(
+        "rate_per_source",
+        Rate,
+        "none",
+        "How often one source may come; beyond it, it is refused. 65,536 sources at a time are told apart; more than these share 64 such rates.",
+    ),
+    key("load", Load, "none", "From this load average of the last minute on nobody is served."),
+    key(
         "on_limit",
         Word(&["queue", "close"]),
         "queue",
-        "Clients beyond `connections` wait in the kernel's queue, or are closed with the `busy` banner.",
+        "Clients beyond `connections`, `rate` or `load` wait in the kernel's queue, or are closed with the `busy` banner.",
     ),
     key("source_prefix", Inline(SOURCE_PREFIX), "{ v4 = 32, v6 = 64 }", "What counts as one source."),
-    later("rate", Any, "New sessions of the service in a time."),
-    later("rate_per_source", Any, "New sessions of one source in a time."),
-    later("load", Any, "The load average beyond which nobody is served."),
+];
+
+static BAN: &[Key] = &[
+    key("after", Number(1, 1_000_000), "20", "So many offences of one source bring a ban."),
+    key(
+        "within",
+        TimeBetween(1, 86_400),
+        "1min",
+        "The time in which they are counted, from the first one on; at most a day.",
+    ),
+    key("for", TimeBetween(1, 31_622_400), "1h", "The length of a ban; at most 366 days."),
+    key(
+        "on",
+        Offences,
+        "[\"refused\", \"rate\"]",
+        "What is an offence: to be refused by a rule or by `per_source`; to come beyond `rate_per_source`; to be served by a program that exits with status N, or that a signal ends.",
+    ),
+    key(
+        "never",
+        Exempt,
+        "[]",
+        "Clients that this service does not ban, beside those of [daemon] never_ban: addresses, networks, any, unix.",
+    ),
 ];
 
 static SOURCE_PREFIX: &[Key] = &[

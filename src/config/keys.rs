@@ -134,6 +134,8 @@ pub enum Kind {
     Time,
     /// A duration of whole seconds.
     WholeSeconds,
+    /// A duration of at least and at most so many seconds.
+    TimeBetween(u64, u64),
     /// A size in bytes, at most so many.
     Size(u64),
     /// An octal number as a text.
@@ -174,6 +176,14 @@ pub enum Kind {
     Named(&'static [Key]),
     /// Files to include.
     Include,
+    /// How often something may happen.
+    Rate,
+    /// A load average.
+    Load,
+    /// What counts towards a ban.
+    Offences,
+    /// Clients that are known by their address alone.
+    Exempt,
     /// Addresses, networks and names of clients.
     Clients,
     /// Users of clients.

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::model::endpoint::InterfaceName;
+use crate::model::rate::LoadAverage;
 
 use super::clients;
 use super::draft::{Said, Value, Who};
@@ -42,6 +43,13 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
         (Kind::WholeSeconds, DeValue::String(text)) => {
             checked(cx, title, value, whole_seconds(text).map(Value::Time))
         }
+        (Kind::TimeBetween(least, most), DeValue::String(text)) => {
+            checked(cx, title, value, time_between(text, least, most).map(Value::Time))
+        }
+        (Kind::Rate, DeValue::String(text)) => checked(cx, title, value, values::rate(text).map(Value::Rate)),
+        (Kind::Load, DeValue::Integer(_) | DeValue::Float(_)) => load(cx, title, value),
+        (Kind::Offences, DeValue::Array(_)) => offences(cx, title, value),
+        (Kind::Exempt, DeValue::Array(_)) => exempt(cx, title, value),
         (Kind::Size(most), DeValue::String(text)) => {
             checked(cx, title, value, size(text, most).map(Value::Size))
         }
@@ -162,6 +170,57 @@ fn whole_seconds(text: &str) -> Result<std::time::Duration, Complaint> {
             .hint("the kernel counts seconds here"));
     }
     Ok(time)
+}
+
+fn time_between(text: &str, least: u64, most: u64) -> Result<std::time::Duration, Complaint> {
+    let time = values::duration(text)?;
+    if !(least..=most).contains(&time.as_secs()) || time > std::time::Duration::from_secs(most) {
+        return Err(Complaint::new(format!("`{text}` is not from {least} to {most} seconds")));
+    }
+    Ok(time)
+}
+
+fn load(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
+    let text = match value.get_ref() {
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+        DeValue::Float(number) => number.as_str(),
+        _ => "",
+    };
+    let load = LoadAverage::new(text).filter(|load| Some(*load) != LoadAverage::new("0"));
+    let complaint = || {
+        Complaint::new("it is not a load average that a machine could be below")
+            .hint("write a number above 0 with at most two digits after the point: `load = 7.5`")
+    };
+    checked(cx, title, value, load.ok_or_else(complaint)).map(Value::Load)
+}
+
+fn offences(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
+    let items = value.get_ref().as_array()?;
+    if items.is_empty() {
+        let complaint = Complaint::new("where nothing is an offence nobody is banned");
+        cx.complain(title, value.span(), complaint.hint("write `ban = \"none\"`"));
+        return None;
+    }
+    let all: Vec<_> = items
+        .iter()
+        .map(|item| {
+            let text = argument(cx, title, Kind::Text, item)?;
+            checked(cx, title, item, values::offence(text))
+        })
+        .collect();
+    all.into_iter().collect::<Option<_>>().map(Value::Offences)
+}
+
+fn exempt(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>) -> Option<Value> {
+    let items = value.get_ref().as_array()?;
+    let all: Vec<_> = items
+        .iter()
+        .map(|item| {
+            let text = argument(cx, title, Kind::Text, item)?;
+            checked(cx, title, item, values::exempt(text))
+        })
+        .collect();
+    all.into_iter().collect::<Option<_>>().map(Value::Exempt)
 }
 
 fn size(text: &str, most: u64) -> Result<u64, Complaint> {

@@ -149,7 +149,9 @@ mod tests {
             Err("the group `ff02::fb` is on one interface, and this says `eth0` and `eth1`"),
         );
         check("udp:224.0.0.251%eth0:79", Err("`224.0.0.251` is no port"));
-        check("tcpmux:x", Err("this version of superd does not serve `tcpmux` listeners yet"));
+        check("tcpmux:x", Ok(""));
+        check("tcpmux:", Err("the name is missing"));
+        check("tcpmux:a b", Err("`a b` is no name of tcpmux: they are printable ASCII without blanks"));
     }
 
     #[test]

@@ -80,9 +80,13 @@ fn takes(kind: Kind) -> String {
         Kind::Number(least, most) => format!("{least} to {most}"),
         Kind::Text => "\"TEXT\"".into(),
         Kind::Path => "\"PATH\"".into(),
-        Kind::Time | Kind::WholeSeconds | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => {
-            "\"DURATION\"".into()
-        }
+        Kind::Time
+        | Kind::WholeSeconds
+        | Kind::TimeBetween(..)
+        | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds) => "\"DURATION\"".into(),
+        Kind::Rate => "\"N/s | N/min | N/h [burst M]\"".into(),
+        Kind::Load => "LOAD".into(),
+        Kind::Offences => "[\"refused\" | \"rate\" | \"exit:N\" | \"signal\", …]".into(),
         Kind::Size(_) | Kind::Rlimit(_, Measure::Size) => "\"SIZE\"".into(),
         Kind::Octal => "\"OCTAL\"".into(),
         Kind::Word(words) | Kind::Words(words, _) => quoted(words),
@@ -100,7 +104,7 @@ fn takes(kind: Kind) -> String {
         Kind::Rlimit(_, Measure::Count) => "NUMBER".into(),
         Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "{ … }".into(),
         Kind::Include => "[\"PATTERN\", …]".into(),
-        Kind::Clients => "[\"CLIENT\", …]".into(),
+        Kind::Clients | Kind::Exempt => "[\"CLIENT\", …]".into(),
         Kind::Users => "[\"USER\", …]".into(),
         Kind::HoursName => "\"NAME\"".into(),
         Kind::Rows(_) => "[{ … }, …]".into(),

@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::keys::{Kind, Measure};
+use super::keys::{Key, Kind, Measure};
 use super::reader::Context;
 use super::values;
 
@@ -30,16 +30,23 @@ fn wanted(kind: Kind) -> String {
         Kind::Flag => "true or false".into(),
         Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
         Kind::Text | Kind::Path => "a text".into(),
-        Kind::Time | Kind::WholeSeconds => "a duration".into(),
+        Kind::Time | Kind::WholeSeconds | Kind::TimeBetween(..) => "a duration".into(),
+        Kind::Rate => "a rate".into(),
+        Kind::Load => "a load average, a number".into(),
         Kind::Size(_) => "a size".into(),
         Kind::Octal => "an octal number in quotes".into(),
         Kind::Word(words) if words.len() > MANY_WORDS => "a word".into(),
         Kind::Word(words) | Kind::Words(words, _) => format!("one of {}", words.join(", ")),
         Kind::WordOrPath(words) => format!("one of {}, or a path", words.join(", ")),
         Kind::Command => "a list: the program and its arguments".into(),
-        Kind::Variables | Kind::Include | Kind::Clients | Kind::Users | Kind::Files | Kind::Windows => {
-            "a list of texts".into()
-        }
+        Kind::Variables
+        | Kind::Include
+        | Kind::Clients
+        | Kind::Users
+        | Kind::Offences
+        | Kind::Exempt
+        | Kind::Files
+        | Kind::Windows => "a list of texts".into(),
         Kind::HoursName => "a name of [hours]".into(),
         Kind::Rows(_) => "tables".into(),
         Kind::FlagOr(_) => "true, false or a table".into(),
@@ -73,9 +80,18 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
                 (values::octal(digits).is_ok() && number.radix() <= 10).then(|| format!("{digits:0>3}"));
             Some(format!("write `{name} = \"{}\"`", octal.as_deref().unwrap_or("022")))
         }
-        (Kind::Time | Kind::WholeSeconds, DeValue::Integer(n)) => Some(time(n.as_str())),
-        (Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds), DeValue::Integer(n)) => {
-            Some(time(n.as_str()))
+        (
+            Kind::Time
+            | Kind::WholeSeconds
+            | Kind::TimeBetween(..)
+            | Kind::Rlimit(_, Measure::Seconds | Measure::Microseconds),
+            DeValue::Integer(n),
+        ) => Some(time(n.as_str())),
+        (Kind::Rate, DeValue::Integer(n)) => {
+            Some(format!("a rate has a time: \"{0}/s\", \"{0}/min\"", n.as_str()))
+        }
+        (Kind::Load, DeValue::String(text)) if text.parse::<f64>().is_ok() => {
+            Some(format!("write `{name} = {text}`, without quotes"))
         }
         (Kind::Size(_) | Kind::Rlimit(_, Measure::Size), DeValue::Integer(n)) => {
             Some(format!("sizes have a unit: \"{0}B\", \"{0}KiB\"", n.as_str()))
@@ -88,6 +104,9 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             "no" | "off" | "false" | "0" => Some(format!("write `{name} = false`")),
             _ => None,
         },
+        (Kind::Inline([Key { name: first, kind: Kind::Command, .. }, ..]), DeValue::Array(_)) => {
+            Some(format!("write `{name} = {{ {first} = […] }}`"))
+        }
         (Kind::Command, DeValue::String(text)) => {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
             Some(format!("no shell splits it: write `{name} = [{}]`", words.join(", ")))
@@ -99,6 +118,8 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             | Kind::Quotes
             | Kind::Clients
             | Kind::Users
+            | Kind::Offences
+            | Kind::Exempt
             | Kind::Files
             | Kind::Windows,
             DeValue::String(text),

@@ -46,10 +46,15 @@ pub fn of_key(path: Path, values: &Values, way: Way, endpoints: &[Endpoint]) -> 
         ("", "quotes") => quotes(values, way),
         ("timeout", name) => timeout(name, values, way, endpoints),
         ("limits", "connections") if way == Way::Handoff => beyond_the_pool(values),
-        ("rlimits", _) if !way.has_program() => Some(no_program()),
-        ("", name) if !way.has_program() && OF_A_PROGRAM.contains(&name) => Some(no_program()),
+        ("rlimits", _) if way == Way::Builtin => Some(no_program()),
+        ("", name) if way == Way::Builtin && OF_A_PROGRAM.contains(&name) => Some(no_program()),
         ("", "stderr") => stderr(values, way),
+        ("limits", "rate" | "load") if way == Way::Listen => Some(no_accept(path, way)),
+        ("limits", "rate_per_source") | ("ban", _) if !way.accepts() => Some(no_accept(path, way)),
+        ("ban", _) if only_datagrams(endpoints) => Some(forged()),
         _ if OF_CONNECTIONS.contains(&path) && !way.accepts() => Some(no_accept(path, way)),
+        // A source is one for the rate of its datagrams, too.
+        ("limits", "source_prefix") => None,
         _ if OF_CONNECTIONS.contains(&path) && only_datagrams(endpoints) => Some(no_connection()),
         _ => None,
     }
@@ -155,6 +160,11 @@ fn no_program() -> Complaint {
 
 fn no_connection() -> Complaint {
     Complaint::new("datagrams make no connection, and the service has no other listener")
+}
+
+fn forged() -> Complaint {
+    Complaint::new("anybody can send a datagram in another one's name, and would have that one banned")
+        .hint("`limits.rate_per_source` is for datagrams, too")
 }
 
 fn with_the_listener(way: Way) -> Complaint {

@@ -16,6 +16,9 @@ const MAX_CONNECTIONS: Path = ("", "max_connections");
 const CONCURRENCY: Path = ("", "concurrency");
 const IDLE_TIMEOUT: Path = ("", "idle_timeout");
 
+/// What the number of its connections comes from.
+const SIZES: [Path; 4] = [MIN, SPARE, MAX, CONCURRENCY];
+
 /// Where superd does not hand connections over, it neither counts them nor sees who is idle.
 const HANDOFF_ALONE: [Path; 5] = [SPARE, MAX, MAX_CONNECTIONS, CONCURRENCY, IDLE_TIMEOUT];
 
@@ -37,9 +40,9 @@ pub fn command(values: &Values) -> &[Said<String>] {
     values.inline(POOL).map_or(&[], |pool| pool.texts(COMMAND))
 }
 
-/// The connections that a `handoff` pool can have at once.
+/// The connections that a `handoff` pool can have at once; `None` if it is wrong.
 pub fn capacity(values: &Values) -> Option<u32> {
-    let pool = values.inline(POOL)?;
+    let pool = values.inline(POOL).filter(|pool| !SIZES.iter().any(|path| pool.is_wrong(*path)))?;
     Some(max(pool).saturating_mul(concurrency(pool)))
 }
 

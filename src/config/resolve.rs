@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{InterfaceName, Transport};
+use crate::model::offence::Offence;
 
 use super::access::{Hours, NamedHours, Set, Sets};
 use super::admit;
@@ -17,8 +18,8 @@ use super::pools;
 use super::program;
 use super::serves;
 use super::settings::{
-    Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level, Limits,
-    Log, LogTarget, Multiplexer, OnLimit, Service, ServiceLog, SocketOptions, Timeouts,
+    Ban, Banners, ClientDetail, Config, Daemon, Facility, Fallback, Format, Keepalive, Launcher, Level,
+    Limits, Log, LogTarget, Multiplexer, OnLimit, Service, ServiceLog, SocketOptions, Timeouts,
 };
 use super::situation::Situation;
 use super::ways::Way;
@@ -135,6 +136,7 @@ fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mu
         launcher: word(values, ("", "launcher"), Launcher::Auto)?,
         max_sessions: values.number(("", "max_sessions")).unwrap_or(10_000),
         shutdown_grace: values.time(("", "shutdown_grace")).unwrap_or(Duration::from_secs(10)),
+        never_ban: values.exempt(("", "never_ban")).to_vec(),
         zone: zone.to_owned(),
     })
 }
@@ -233,6 +235,7 @@ fn resolve_service(
         serves: serves?,
         access: access?,
         limits: limits(values)?,
+        ban: ban(values),
         timeouts: Timeouts {
             session: values.time(("timeout", "session")),
             kill_after: values.time(("timeout", "kill_after")).unwrap_or(Duration::from_secs(5)),
@@ -270,11 +273,26 @@ fn limits(values: &Values) -> Option<Limits> {
     Some(Limits {
         connections: values.number(("limits", "connections")).or(default_connections),
         per_source: values.number(("limits", "per_source")),
+        rate: values.rate(("limits", "rate")),
+        rate_per_source: values.rate(("limits", "rate_per_source")),
+        load: values.load(("limits", "load")),
         on_limit: word(values, ("limits", "on_limit"), OnLimit::Queue)?,
         source_prefix: SourcePrefix {
             v4: prefix.and_then(|p| p.number(("", "v4"))).unwrap_or(default.v4),
             v6: prefix.and_then(|p| p.number(("", "v6"))).unwrap_or(default.v6),
         },
+    })
+}
+
+/// One key of the table switches it on.
+fn ban(values: &Values) -> Option<Ban> {
+    let says = ["after", "within", "for", "on"].iter().any(|key| values.get(("ban", key)).is_some());
+    says.then(|| Ban {
+        after: values.number(("ban", "after")).unwrap_or(20),
+        within: values.time(("ban", "within")).unwrap_or(Duration::from_mins(1)),
+        length: values.time(("ban", "for")).unwrap_or(Duration::from_hours(1)),
+        on: values.offences(("ban", "on")).unwrap_or(&[Offence::Refused, Offence::Rate]).to_vec(),
+        never: values.exempt(("ban", "never")).to_vec(),
     })
 }
 

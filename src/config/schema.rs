@@ -50,7 +50,13 @@ fn kind(kind: Kind, inherits: bool) -> Value {
         Kind::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Interface => json!({ "type": "string", "pattern": "^[^ /%]{1,15}$" }),
         Kind::Text | Kind::Path => json!({ "type": "string", "minLength": 1 }),
-        Kind::Time => duration(),
+        Kind::Time | Kind::TimeBetween(..) => duration(),
+        Kind::Rate => json!({ "type": "string", "pattern": "^[0-9]{1,7}/(s|min|h)( burst [0-9]{1,7})?$" }),
+        Kind::Load => json!({ "type": "number", "exclusiveMinimum": 0 }),
+        Kind::Offences => {
+            let word = json!({ "type": "string", "pattern": "^(refused|rate|signal|exit:[0-9]{1,3})$" });
+            json!({ "type": "array", "minItems": 1, "items": word })
+        }
         Kind::WholeSeconds => json!({ "type": "string", "pattern": "^[0-9]+(s|min|h|d)$" }),
         Kind::Size(_) => size(),
         Kind::Octal => json!({ "type": "string", "pattern": "^0{0,2}[0-7]{1,3}$" }),
@@ -64,7 +70,7 @@ fn kind(kind: Kind, inherits: bool) -> Value {
             "prefixItems": [{ "type": "string", "pattern": "^/" }],
             "items": text,
         }),
-        Kind::Variables | Kind::Include => json!({ "type": "array", "items": text }),
+        Kind::Variables | Kind::Include | Kind::Exempt => json!({ "type": "array", "items": text }),
         Kind::Clients | Kind::Users | Kind::Files | Kind::Windows => texts(),
         Kind::HoursName => label(),
         Kind::Rows(keys) => json!({ "type": "array", "minItems": 1, "items": table(keys, false) }),

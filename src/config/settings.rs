@@ -14,7 +14,10 @@ use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{Endpoint, InterfaceName};
 use crate::model::identity::{Account, Identity};
 use crate::model::name::ServiceName;
+use crate::model::offence::Offence;
+use crate::model::pattern::ClientPattern;
 use crate::model::place::Place;
+use crate::model::rate::{LoadAverage, Rate};
 
 use super::access::{Access, Hours, Sets};
 
@@ -76,6 +79,8 @@ pub struct Daemon {
     pub max_sessions: u32,
     /// How long sessions may go on after TERM.
     pub shutdown_grace: Duration,
+    /// Who is never refused for a ban; known by its address alone.
+    pub never_ban: Vec<ClientPattern>,
     /// Time zone: `local` or an IANA name.
     pub zone: String,
 }
@@ -239,6 +244,8 @@ pub struct Service {
     pub access: Access,
     /// Limits on sessions.
     pub limits: Limits,
+    /// When a source is banned.
+    pub ban: Option<Ban>,
     /// Deadlines of a session.
     pub timeouts: Timeouts,
     /// Texts for clients.
@@ -331,17 +338,19 @@ pub struct Pool {
     pub program: Program,
     /// How it comes by its connections.
     pub protocol: PoolProtocol,
-    /// Workers that are always there, at least 1.
+    /// Workers that are always there; 0 only with [`PoolProtocol::Handoff`]: the first is started for the first
+    /// connection.
     pub min: u32,
     /// Workers that are kept without a connection.
     pub spare: u32,
-    /// Workers, at most; never less than `min`.
+    /// Workers, at most, at least 1; never less than `min` or `spare`. With [`PoolProtocol::Listen`] it is `min`,
+    /// and nothing below it holds.
     pub max: u32,
     /// Connections after which a worker retires, give or take a tenth; `None`: never.
     pub max_connections: Option<u32>,
     /// Connections that a worker takes at once, at least 1.
     pub concurrency: u32,
-    /// Workers beyond `min` that had nothing to do for so long retire.
+    /// Workers beyond `min` and `spare` that had nothing to do for so long retire; `None`: never.
     pub idle_timeout: Option<Duration>,
 }
 
@@ -380,7 +389,7 @@ pub struct Program {
     pub rlimits: BTreeMap<Resource, RlimitPair>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
-    /// Where descriptor 2 goes.
+    /// Where descriptor 2 goes; never [`Stderr::Socket`] for a worker, which has no connection when it starts.
     pub stderr: Stderr,
 }
 
@@ -431,14 +440,36 @@ pub enum Stderr {
 /// `limits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Sessions of the service; `None` for `"none"`.
+    /// Sessions of the service; `None` for `"none"`, and where the workers of a pool accept. Of a pool that is
+    /// handed connections, never more than its workers take.
     pub connections: Option<u32>,
     /// Sessions of one source.
     pub per_source: Option<u32>,
+    /// New sessions of the service in a time; with `wait`, servers.
+    pub rate: Option<Rate>,
+    /// New sessions of one source in a time.
+    pub rate_per_source: Option<Rate>,
+    /// From this load average on nobody is served.
+    pub load: Option<LoadAverage>,
     /// What becomes of clients beyond the service's own limits.
     pub on_limit: OnLimit,
     /// What counts as one source.
     pub source_prefix: SourcePrefix,
+}
+
+/// `ban`: what a source is banned for, from this service alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// So many offences …
+    pub after: u32,
+    /// … in this time …
+    pub within: Duration,
+    /// … bring a ban of this length.
+    pub length: Duration,
+    /// What is an offence.
+    pub on: Vec<Offence>,
+    /// Who is not banned; known by its address alone.
+    pub never: Vec<ClientPattern>,
 }
 
 /// `limits.on_limit`.
@@ -460,7 +491,7 @@ pub struct Timeouts {
     pub kill_after: Duration,
     /// How long what the client still sends is read and dropped after the program's end; never with `wait`.
     pub drain: Option<Duration>,
-    /// How long a client of a built-in service may take to send its first byte, and a worker to take a
+    /// How long a client of the built-in echo or discard may take to send its first byte, and a worker to take a
     /// connection.
     pub handshake: Duration,
     /// How long nothing may pass between a built-in service and its client.

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::model::mistake::Mistake;
 
+use crate::model::offence::Offence;
+use crate::model::pattern::ClientPattern;
+use crate::model::rate::{MAX_COUNT, Per, Rate};
+
 /// Why a text is not the value that is wanted, for the admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
@@ -111,6 +115,59 @@ fn measured(
         .ok_or_else(|| Complaint::new(format!("`{text}` is too large")))
 }
 
+/// `"20/s"`, `"6/min burst 10"`.
+pub fn rate(text: &str) -> Result<Rate, Complaint> {
+    let hint = "a rate is written \"20/s\", \"6/min\" or \"100/h\", and \"20/s burst 40\" for more at once";
+    let wrong = |message: String| Complaint::new(message).hint(hint);
+    let (steady, burst) = match text.split_once(' ') {
+        None => (text, None),
+        Some((steady, rest)) => {
+            let burst = rest.strip_prefix("burst ").ok_or_else(|| wrong(format!("`{text}` is no rate")))?;
+            (steady, Some(burst))
+        }
+    };
+    let (count, unit) = steady.split_once('/').ok_or_else(|| match whole(steady) {
+        Some(_) => {
+            Complaint::new(format!("`{steady}` has no time")).hint(format!("write `{steady}/s`, /min or /h"))
+        }
+        None => wrong(format!("`{text}` is no rate")),
+    })?;
+    let per = Per::WORDS.iter().find(|(word, _)| *word == unit).map(|(_, per)| *per);
+    let per = per.ok_or_else(|| wrong(format!("`{unit}` is no time of a rate")))?;
+    let numbers = whole(count).zip(whole(burst.unwrap_or(count)));
+    let (count, burst) = numbers.ok_or_else(|| wrong(format!("`{text}` is no rate")))?;
+    Rate::new(count, per, burst)
+        .ok_or_else(|| Complaint::new(format!("the numbers of `{text}` are not from 1 to {MAX_COUNT}")))
+}
+
+/// A number without sign; too large a one is as good as any other that is too large.
+fn whole(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u32::MAX))
+}
+
+/// A word of `ban.on`.
+pub fn offence(text: &str) -> Result<Offence, Complaint> {
+    Offence::new(text).ok_or_else(|| {
+        Complaint::new(format!("`{text}` is no offence"))
+            .hint("it is one of refused, rate, signal, or `exit:` and a status from 0 to 255")
+    })
+}
+
+/// An item of `never` and `never_ban`: what a client is known by as soon as it connects.
+pub fn exempt(text: &str) -> Result<ClientPattern, Complaint> {
+    let pattern: ClientPattern = text.parse()?;
+    match pattern {
+        ClientPattern::Any | ClientPattern::Unix | ClientPattern::Network(_) => Ok(pattern),
+        ClientPattern::Local | ClientPattern::Link | ClientPattern::Set(_) => {
+            Err(Complaint::not_served(format!("this version of superd does not serve `{text}` here yet"))
+                .hint("write the addresses and networks"))
+        }
+        _ => Err(Complaint { code: "cannot-hold", ..Complaint::new("nobody waits for a name before a ban") }
+            .hint("write addresses and networks")),
+    }
+}
+
 /// `"022"`: an octal number of file permissions.
 pub fn octal(text: &str) -> Result<u32, Complaint> {
     let good = (1..=5).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
@@ -174,6 +231,35 @@ mod tests {
             assert_eq!(size(text).map_err(|c| c.message), expected.map_err(str::to_owned), "{text}");
         }
         assert_eq!(size("64M").unwrap_err().hint.as_deref(), Some("did you mean `64MiB`?"));
+    }
+
+    #[test]
+    fn rates_have_times() {
+        for (text, expected) in [
+            ("20/s", Ok("20/s")),
+            ("20/s burst 40", Ok("20/s burst 40")),
+            ("20/s burst 20", Ok("20/s")),
+            ("6/min", Ok("6/min")),
+            ("1/h burst 1000000", Ok("1/h burst 1000000")),
+            ("20", Err("`20` has no time")),
+            ("20 burst 3", Err("`20` has no time")),
+            ("20/m", Err("`m` is no time of a rate")),
+            ("20/s burst", Err("`20/s burst` is no rate")),
+            ("20/s  burst 4", Err("`20/s  burst 4` is no rate")),
+            ("-1/s", Err("`-1/s` is no rate")),
+            ("1.5/s", Err("`1.5/s` is no rate")),
+            ("0/s", Err("the numbers of `0/s` are not from 1 to 1000000")),
+            (
+                "1/s burst 99999999999",
+                Err("the numbers of `1/s burst 99999999999` are not from 1 to 1000000"),
+            ),
+            ("often", Err("`often` is no rate")),
+            ("", Err("`` is no rate")),
+        ] {
+            let got = rate(text).map(|rate| rate.to_string()).map_err(|c| c.message);
+            assert_eq!(got, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+        }
+        assert_eq!(rate("20").unwrap_err().hint.as_deref(), Some("write `20/s`, /min or /h"));
     }
 
     #[test]

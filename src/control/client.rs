@@ -110,7 +110,12 @@ fn too_late(request: &Request, patience: Duration) -> String {
         Request::Reload => format!(
             "no answer within {seconds} s; the reload may still come to its end: see `superctl status` and the log"
         ),
-        Request::Status | Request::Socket { .. } => format!("no answer within {seconds} s: see superd's log"),
+        Request::Ban { .. } | Request::Unban { .. } => {
+            format!("no answer within {seconds} s: see `superctl bans` and superd's log")
+        }
+        Request::Status | Request::Socket { .. } | Request::Bans => {
+            format!("no answer within {seconds} s: see superd's log")
+        }
     }
 }
 

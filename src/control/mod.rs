@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what goes on inside of superd: it stands on the control language alone.
 
+mod bans;
 mod client;
 mod locate;
 mod reload;
@@ -69,6 +70,37 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show who is banned, from what, what for and for how long
+    Bans {
+        /// The bans as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ban somebody from a service, or from all
+    Ban {
+        /// An address, a network, or uid:NUMBER
+        who: String,
+        /// From this service alone
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+        /// For so long: 30min, 1h, 7d
+        #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = bans::seconds)]
+        seconds: u64,
+        /// The ban as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lift the bans that hold for an address, or that of a network
+    Unban {
+        /// An address, a network, or uid:NUMBER
+        who: String,
+        /// From this service alone
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+        /// The bans that were lifted as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Command {
@@ -77,12 +109,22 @@ impl Command {
             Self::Status { .. } => Request::Status,
             Self::Reload { .. } => Request::Reload,
             Self::Socket { name, .. } => Request::Socket { service: name.clone() },
+            Self::Bans { .. } => Request::Bans,
+            Self::Ban { who, service, seconds, .. } => {
+                Request::Ban { who: who.clone(), service: service.clone(), seconds: *seconds }
+            }
+            Self::Unban { who, service, .. } => Request::Unban { who: who.clone(), service: service.clone() },
         }
     }
 
     fn is_json(&self) -> bool {
         match self {
-            Self::Status { json, .. } | Self::Reload { json } | Self::Socket { json, .. } => *json,
+            Self::Status { json, .. }
+            | Self::Reload { json }
+            | Self::Socket { json, .. }
+            | Self::Bans { json }
+            | Self::Ban { json, .. }
+            | Self::Unban { json, .. } => *json,
         }
     }
 
@@ -90,7 +132,7 @@ impl Command {
     fn patience(&self) -> Duration {
         match self {
             Self::Reload { .. } => Duration::from_mins(1),
-            Self::Status { .. } | Self::Socket { .. } => Duration::from_secs(10),
+            _ => Duration::from_secs(10),
         }
     }
 }
@@ -153,6 +195,9 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
         }
         (Command::Reload { json }, Answer::Reload(outcome)) => Ok(reload::report(&outcome, *json)),
         (Command::Socket { json, .. }, Answer::Socket(listeners)) => Ok(socket::report(&listeners, *json)),
+        (Command::Bans { json }, Answer::Bans(list)) => Ok(bans::report(&list, *json)),
+        (Command::Ban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("banned", &list, *json)),
+        (Command::Unban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("lifted", &list, *json)),
         _ => Err(Failure::Error("superd answered something else than what was asked".to_owned())),
     }
 }

@@ -1,17 +1,20 @@
 //! A table of networks as flat bytes: made once, where a configuration is loaded, and asked where it is mapped.
 //! Opening and asking copy nothing, asking allocates nothing.
 //!
-//! Networks are ranges of numbers. Those that meet are joined, so that what is left is a rising list of bounds
-//! where inside and outside take turns: an address is inside if the number of bounds up to it is odd. Above the
-//! bounds lie levels of samples, each the first of a line of the level below: a look-up reads a line or two of
-//! each level, however the networks are spread.
+//! Networks that others cover are left out. The first addresses of the rest rise, and the one network that can
+//! hold an address is the last that begins at or before it. Above the first addresses lie levels of samples, each
+//! the first of a block of the level below: a look-up reads one block of each level, however the networks are
+//! spread.
 //!
-//! The bytes: a line of head (mark, networks, IPv4 bounds, IPv6 bounds, as 8 bytes each), then the levels of
-//! IPv4, the samples of samples first and the bounds last, then those of IPv6. Numbers are little-endian, and
-//! each level begins at a multiple of a line.
+//! There are three kinds: IPv4, IPv6 with a prefix of at most 64 bits, whose upper halves say all, and the rest of
+//! IPv6.
+//!
+//! The bytes: a head (mark, networks given, networks of each kind, as 8 bytes each), then for each kind the levels, the top first and all first addresses last, and the lengths of their prefixes, a byte each.
+//! Numbers are little-endian; each part begins at a multiple of [`BLOCK`], and is filled up with ones.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::iter;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::{Deref, Range};
 
 use crate::model::network::Network;
@@ -19,19 +22,25 @@ use crate::model::network::Network;
 /// What the bytes begin with; another layout has another mark.
 const MARK: u64 = u64::from_le_bytes(*b"nets-v1\n");
 
-/// What a processor fetches at once.
-const LINE: usize = 64;
+/// What a look-up reads at once: two lines of a processor's cache, which it fetches together.
+const BLOCK: usize = 128;
 
 /// Networks that can be asked for an address.
 pub struct Table {
     bytes: Box<dyn Deref<Target = [u8]>>,
     networks: u64,
-    v4: Levels,
-    v6: Levels,
+    v4: Kind,
+    v6_upper: Kind,
+    v6: Kind,
 }
 
-/// Where the levels lie in the bytes, from the top to the bounds.
-type Levels = Vec<Range<usize>>;
+/// Where the networks of a kind lie in the bytes.
+#[derive(Default)]
+struct Kind {
+    /// From the top to all first addresses.
+    levels: Vec<Range<usize>>,
+    prefixes: Range<usize>,
+}
 
 /// Bytes that are no table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +62,14 @@ impl Table {
             Some(u64::from_le_bytes(*word))
         };
         let (mark, networks) = (word(0).ok_or(NotATable)?, word(8).ok_or(NotATable)?);
-        let (v4, v6) = (word(16).ok_or(NotATable)?, word(24).ok_or(NotATable)?);
-        let (v4, end) = levels::<u32>(v4, LINE, bytes.len()).ok_or(NotATable)?;
-        let (v6, end) = levels::<u128>(v6, end, bytes.len()).ok_or(NotATable)?;
+        let counts = (word(16).ok_or(NotATable)?, word(24).ok_or(NotATable)?, word(32).ok_or(NotATable)?);
+        let (v4, end) = kind::<u32>(counts.0, BLOCK, bytes.len()).ok_or(NotATable)?;
+        let (v6_upper, end) = kind::<u64>(counts.1, end, bytes.len()).ok_or(NotATable)?;
+        let (v6, end) = kind::<u128>(counts.2, end, bytes.len()).ok_or(NotATable)?;
         if mark != MARK || end != bytes.len() {
             return Err(NotATable);
         }
-        Ok(Self { bytes: Box::new(bytes), networks, v4, v6 })
+        Ok(Self { bytes: Box::new(bytes), networks, v4, v6_upper, v6 })
     }
 
     /// A table of these networks, in memory of its own.
@@ -68,14 +78,22 @@ impl Table {
     }
 
     fn empty() -> Self {
-        Self { bytes: Box::new(Vec::new()), networks: 0, v4: Vec::new(), v6: Vec::new() }
+        Self {
+            bytes: Box::new(Vec::new()),
+            networks: 0,
+            v4: Kind::default(),
+            v6_upper: Kind::default(),
+            v6: Kind::default(),
+        }
     }
 
     /// Is the address in one of the networks?
     pub fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
-            IpAddr::V4(ip) => is_inside(&self.bytes, &self.v4, ip.to_bits()),
-            IpAddr::V6(ip) => is_inside(&self.bytes, &self.v6, ip.to_bits()),
+            IpAddr::V4(ip) => self.v4.holds(&self.bytes, ip.to_bits()),
+            IpAddr::V6(ip) => {
+                self.v6_upper.holds(&self.bytes, upper(ip)) || self.v6.holds(&self.bytes, ip.to_bits())
+            }
         }
     }
 
@@ -98,142 +116,162 @@ impl fmt::Debug for Table {
 
 /// An address as a number.
 trait Key: Copy + Ord {
-    /// Its bytes.
-    type Bytes: Copy;
-    /// How many are sampled by one: two lines of IPv6, which are fetched together, one of IPv4.
-    const FAN: usize;
-    const SIZE: usize = size_of::<Self::Bytes>();
-    fn all(bytes: &[u8]) -> &[Self::Bytes];
-    fn of(bytes: Self::Bytes) -> Self;
-    fn put(self, out: &mut Vec<u8>);
-    fn next(self) -> Option<Self>;
+    const SIZE: usize = size_of::<Self>();
+    /// How many fit into a block, and are sampled by one.
+    const FAN: usize = BLOCK / Self::SIZE;
+    /// How many of a block are at or before this.
+    fn at_or_before(self, block: &[u8; BLOCK]) -> usize;
+    fn read(bytes: &[u8]) -> Option<Self>;
+    fn write(self, out: &mut Vec<u8>);
+    /// Does it begin with the same bits?
+    fn agrees(self, other: Self, bits: u8) -> bool;
 }
 
 impl Key for u32 {
-    type Bytes = [u8; 4];
-    const FAN: usize = 16;
-    fn all(bytes: &[u8]) -> &[[u8; 4]] {
-        bytes.as_chunks().0
+    fn at_or_before(self, block: &[u8; BLOCK]) -> usize {
+        block.as_chunks().0.iter().map(|entry| usize::from(Self::from_le_bytes(*entry) <= self)).sum()
     }
-    fn of(bytes: [u8; 4]) -> Self {
-        Self::from_le_bytes(bytes)
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().map(|bytes| Self::from_le_bytes(*bytes))
     }
-    fn put(self, out: &mut Vec<u8>) {
+    fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.to_le_bytes());
     }
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
+    fn agrees(self, other: Self, bits: u8) -> bool {
+        bits == 0 || (self ^ other) >> 32_u32.saturating_sub(bits.into()) == 0
+    }
+}
+
+impl Key for u64 {
+    fn at_or_before(self, block: &[u8; BLOCK]) -> usize {
+        block.as_chunks().0.iter().map(|entry| usize::from(Self::from_le_bytes(*entry) <= self)).sum()
+    }
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().map(|bytes| Self::from_le_bytes(*bytes))
+    }
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+    fn agrees(self, other: Self, bits: u8) -> bool {
+        bits == 0 || (self ^ other) >> 64_u32.saturating_sub(bits.into()) == 0
     }
 }
 
 impl Key for u128 {
-    type Bytes = [u8; 16];
-    const FAN: usize = 8;
-    fn all(bytes: &[u8]) -> &[[u8; 16]] {
-        bytes.as_chunks().0
+    // Three halvings of the eight; without a branch, which would be guessed wrong every other time.
+    fn at_or_before(self, block: &[u8; BLOCK]) -> usize {
+        let (entries, _) = block.as_chunks::<16>();
+        let is_up_to =
+            |at: usize| usize::from(entries.get(at).is_some_and(|entry| Self::from_le_bytes(*entry) <= self));
+        let mut count = 4 * is_up_to(3);
+        count += 2 * is_up_to(count + 1);
+        count += is_up_to(count);
+        count + is_up_to(count)
     }
-    fn of(bytes: [u8; 16]) -> Self {
-        Self::from_le_bytes(bytes)
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().map(|bytes| Self::from_le_bytes(*bytes))
     }
-    fn put(self, out: &mut Vec<u8>) {
+    fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.to_le_bytes());
     }
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
+    fn agrees(self, other: Self, bits: u8) -> bool {
+        bits == 0 || (self ^ other) >> 128_u32.saturating_sub(bits.into()) == 0
     }
 }
 
-/// Counts the bounds up to `key`, from the top down: each level tells the line of the next one.
-fn is_inside<K: Key>(bytes: &[u8], levels: &[Range<usize>], key: K) -> bool {
-    let (mut first, mut count) = (0, 0);
-    for level in levels {
-        let entries = K::all(bytes.get(level.clone()).unwrap_or_default());
-        let end = entries.len().min(first + K::FAN);
-        let line = entries.get(first..end).unwrap_or_default();
-        let up_to_key = line.iter().filter(|entry| K::of(**entry) <= key).count();
-        if up_to_key == 0 {
-            return false;
+impl Kind {
+    /// Finds the last network that begins at or before `key`, from the top down, and sees if it reaches so far.
+    fn holds<K: Key>(&self, bytes: &[u8], key: K) -> bool {
+        self.last_up_to(bytes, key).is_some_and(|(first, prefix)| key.agrees(first, prefix))
+    }
+
+    fn last_up_to<K: Key>(&self, bytes: &[u8], key: K) -> Option<(K, u8)> {
+        let mut at = 0;
+        for level in &self.levels {
+            let block = bytes.get(level.start + at * BLOCK..level.end)?.first_chunk()?;
+            at = at * K::FAN + key.at_or_before(block).checked_sub(1)?;
         }
-        count = first + up_to_key;
-        first = (count - 1) * K::FAN;
+        // What fills the last block up is not before any address but the last of all.
+        at = at.min(self.prefixes.len().checked_sub(1)?);
+        let first = K::read(bytes.get(self.levels.last()?.start + at * K::SIZE..)?)?;
+        Some((first, *bytes.get(self.prefixes.start + at)?))
     }
-    count % 2 == 1
 }
 
-/// The places of the levels of `count` bounds that begin at `start`, and their end; `None` if that is beyond
-/// `limit`.
-fn levels<K: Key>(count: u64, start: usize, limit: usize) -> Option<(Levels, usize)> {
-    let mut counts = Vec::new();
-    let mut count = usize::try_from(count).ok().filter(|count| *count <= limit)?;
-    while count > 0 {
-        counts.push(count);
-        count = if count > K::FAN { count.div_ceil(K::FAN) } else { 0 };
-    }
-    let mut levels = Vec::with_capacity(counts.len());
+/// The places of `count` networks whose levels begin at `start`, and their end; `None` if that is beyond `limit`.
+fn kind<K: Key>(count: u64, start: usize, limit: usize) -> Option<(Kind, usize)> {
+    let count = usize::try_from(count).ok().filter(|count| *count <= limit)?;
+    let mut levels = Vec::new();
     let mut at = start;
-    for count in counts.into_iter().rev() {
-        let end = at.checked_add(count.checked_mul(K::SIZE)?)?;
+    for step in steps::<K>(count) {
+        let end =
+            at.checked_add(count.div_ceil(step).checked_mul(K::SIZE)?)?.checked_next_multiple_of(BLOCK)?;
         levels.push(at..end);
-        at = end.checked_next_multiple_of(LINE)?;
+        at = end;
     }
-    (at <= limit).then_some((levels, at))
+    let prefixes = at..at.checked_add(count)?;
+    let end = prefixes.end.checked_next_multiple_of(BLOCK)?;
+    (end <= limit).then_some((Kind { levels, prefixes }, end))
+}
+
+/// Of how many networks an entry of each level is the first, from the top down to 1.
+fn steps<K: Key>(count: usize) -> impl Iterator<Item = usize> {
+    let mut top = 1;
+    while count.div_ceil(top) > K::FAN {
+        top *= K::FAN;
+    }
+    let first = (count > 0).then_some(top);
+    iter::successors(first, |step| Some(step / K::FAN).filter(|step| *step > 0))
+}
+
+/// The upper half of an address.
+fn upper(address: Ipv6Addr) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = address.octets();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// The bytes of a table of these networks, in any order; they may overlap.
 pub fn build(networks: &[Network]) -> Vec<u8> {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    let (mut v4, mut v6_upper, mut v6) = (Vec::new(), Vec::new(), Vec::new());
     for network in networks {
         match network.address() {
-            IpAddr::V4(ip) => {
-                let rest = u32::MAX.checked_shr(network.prefix().into()).unwrap_or(0);
-                v4.push((ip.to_bits(), ip.to_bits() | rest));
-            }
-            IpAddr::V6(ip) => {
-                let rest = u128::MAX.checked_shr(network.prefix().into()).unwrap_or(0);
-                v6.push((ip.to_bits(), ip.to_bits() | rest));
-            }
+            IpAddr::V4(ip) => v4.push((ip.to_bits(), network.prefix())),
+            IpAddr::V6(ip) if network.prefix() <= 64 => v6_upper.push((upper(ip), network.prefix())),
+            IpAddr::V6(ip) => v6.push((ip.to_bits(), network.prefix())),
         }
     }
-    let (v4, v6) = (bounds(v4), bounds(v6));
+    let (v4, v6_upper, v6) = (uncovered(v4), uncovered(v6_upper), uncovered(v6));
     let mut bytes = Vec::new();
-    for word in [MARK, networks.len() as u64, v4.len() as u64, v6.len() as u64] {
-        bytes.extend_from_slice(&word.to_le_bytes());
+    bytes.extend_from_slice(&MARK.to_le_bytes());
+    for count in [networks.len(), v4.len(), v6_upper.len(), v6.len()] {
+        bytes.extend_from_slice(&(count as u64).to_le_bytes());
     }
-    bytes.resize(LINE, 0);
+    fill(&mut bytes);
     write(&v4, &mut bytes);
+    write(&v6_upper, &mut bytes);
     write(&v6, &mut bytes);
     bytes
 }
 
-/// Where inside begins and ends: rising, without those that would meet.
-fn bounds<K: Key>(mut ranges: Vec<(K, K)>) -> Vec<K> {
-    ranges.sort_unstable();
-    let mut bounds = Vec::with_capacity(ranges.len() * 2);
-    let mut ranges = ranges.into_iter();
-    let Some((first, mut last)) = ranges.next() else { return bounds };
-    bounds.push(first);
-    for (start, end) in ranges {
-        // After the last address of all there is nothing outside, and no range begins.
-        let Some(outside) = last.next() else { return bounds };
-        if start > outside {
-            bounds.extend([outside, start]);
-        }
-        last = last.max(end);
-    }
-    bounds.extend(last.next());
-    bounds
+/// Without networks that are inside of others; rising.
+fn uncovered<K: Key>(mut networks: Vec<(K, u8)>) -> Vec<(K, u8)> {
+    // Of those with the same first address the largest comes first.
+    networks.sort_unstable();
+    networks.dedup_by(|(first, _), (outer, prefix)| outer.agrees(*first, *prefix));
+    networks
 }
 
-fn write<K: Key>(bounds: &[K], bytes: &mut Vec<u8>) {
-    let mut step = 1;
-    while bounds.len().div_ceil(step) > K::FAN {
-        step *= K::FAN;
+fn write<K: Key>(networks: &[(K, u8)], bytes: &mut Vec<u8>) {
+    for step in steps::<K>(networks.len()) {
+        networks.iter().step_by(step).for_each(|(first, _)| first.write(bytes));
+        fill(bytes);
     }
-    while step > 0 && !bounds.is_empty() {
-        bounds.iter().step_by(step).for_each(|bound| bound.put(bytes));
-        bytes.resize(bytes.len().next_multiple_of(LINE), 0);
-        step /= K::FAN;
-    }
+    bytes.extend(networks.iter().map(|(_, prefix)| *prefix));
+    fill(bytes);
+}
+
+fn fill(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0xff);
 }
 
 #[cfg(test)]

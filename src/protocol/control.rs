@@ -31,17 +31,37 @@ pub enum Request {
         /// The service.
         service: String,
     },
+    /// Who is banned.
+    Bans,
+    /// Ban somebody.
+    Ban {
+        /// An address, a network, or `uid:NUMBER`.
+        who: String,
+        /// From this service; else from all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// For so long.
+        seconds: u64,
+    },
+    /// Lift the bans of somebody.
+    Unban {
+        /// An address, a network, or `uid:NUMBER`.
+        who: String,
+        /// From this service; else wherever they are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
 }
 
 impl Request {
     /// The words that `do` may be.
-    pub const WORDS: [&'static str; 3] = ["status", "reload", "socket"];
+    pub const WORDS: [&'static str; 6] = ["status", "reload", "socket", "bans", "ban", "unban"];
 
     /// Whether it changes anything, and thus needs the right to.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Socket { .. } => false,
-            Self::Reload => true,
+            Self::Status | Self::Socket { .. } | Self::Bans => false,
+            Self::Reload | Self::Ban { .. } | Self::Unban { .. } => true,
         }
     }
 }
@@ -78,6 +98,22 @@ pub enum Answer {
     Reload(ReloadReport),
     /// To `socket`.
     Socket(Vec<ListenerStatus>),
+    /// To `bans`; to `ban` the ban that holds now, to `unban` those that were lifted.
+    Bans(Vec<BanStatus>),
+}
+
+/// A ban.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanStatus {
+    /// An address, a network, or `uid:NUMBER`.
+    pub who: String,
+    /// From what; absent: from every service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What for: a word of `ban.on`, `sensor` or `admin`.
+    pub cause: String,
+    /// How long it still holds.
+    pub seconds: u64,
 }
 
 /// What a reload did.
@@ -112,6 +148,16 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
         "status" => Request::Status,
         "reload" => Request::Reload,
         "socket" => Request::Socket { service: take_text(&mut fields, "service")? },
+        "bans" => Request::Bans,
+        "ban" => Request::Ban {
+            who: take_text(&mut fields, "who")?,
+            service: take_optional_text(&mut fields, "service")?,
+            seconds: take_number(&mut fields, "seconds")?,
+        },
+        "unban" => Request::Unban {
+            who: take_text(&mut fields, "who")?,
+            service: take_optional_text(&mut fields, "service")?,
+        },
         other => {
             let known = Request::WORDS.join(", ");
             return Err(Refusal::new(format!("unknown request {other:?}; this superd knows {known}")));
@@ -157,7 +203,8 @@ pub fn parse_reply(line: &[u8]) -> Result<Reply, BadReply> {
     let status = line.status.map(Answer::Status);
     let reload = line.reload.map(Answer::Reload);
     let socket = line.socket.map(Answer::Socket);
-    match status.or(reload).or(socket) {
+    let bans = line.bans.map(Answer::Bans);
+    match status.or(reload).or(socket).or(bans) {
         Some(answer) => Ok(Reply::Done(Box::new(answer))),
         None => Err(BadReply::Malformed("it holds no answer".to_owned())),
     }
@@ -195,18 +242,22 @@ struct ReplyLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     socket: Option<&'a [ListenerStatus]>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    bans: Option<&'a [BanStatus]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<&'a [String]>,
 }
 
 impl<'a> From<&'a Reply> for ReplyLine<'a> {
     fn from(reply: &'a Reply) -> Self {
-        let empty = Self { v: VERSION, ok: true, status: None, reload: None, socket: None, errors: None };
+        let empty =
+            Self { v: VERSION, ok: true, status: None, reload: None, socket: None, bans: None, errors: None };
         match reply {
             Reply::Refused(refusal) => Self { ok: false, errors: Some(&refusal.errors), ..empty },
             Reply::Done(answer) => match answer.as_ref() {
                 Answer::Status(status) => Self { status: Some(status), ..empty },
                 Answer::Reload(report) => Self { reload: Some(report), ..empty },
                 Answer::Socket(listeners) => Self { socket: Some(listeners), ..empty },
+                Answer::Bans(bans) => Self { bans: Some(bans), ..empty },
             },
         }
     }
@@ -220,6 +271,7 @@ struct OwnedReplyLine {
     status: Option<Status>,
     reload: Option<ReloadReport>,
     socket: Option<Vec<ListenerStatus>>,
+    bans: Option<Vec<BanStatus>>,
     #[serde(default)]
     errors: Vec<String>,
 }
@@ -247,6 +299,17 @@ fn take_text(fields: &mut Map<String, Value>, key: &str) -> Result<String, Refus
     match fields.remove(key) {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(Refusal::new(format!("{key:?} is a string"))),
+        None => Err(Refusal::new(format!("the request has no {key:?}"))),
+    }
+}
+
+fn take_optional_text(fields: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Refusal> {
+    if fields.contains_key(key) { take_text(fields, key).map(Some) } else { Ok(None) }
+}
+
+fn take_number(fields: &mut Map<String, Value>, key: &str) -> Result<u64, Refusal> {
+    match fields.remove(key) {
+        Some(value) => value.as_u64().ok_or_else(|| Refusal::new(format!("{key:?} is a whole number"))),
         None => Err(Refusal::new(format!("the request has no {key:?}"))),
     }
 }
@@ -283,7 +346,13 @@ mod tests {
         check_request(r#"{"v":1.5,"do":"status"}"#, Err("speaks 1"));
         check_request(r#"{"v":1}"#, Err("no \"do\""));
         check_request(r#"{"v":1,"do":7}"#, Err("is a string"));
-        check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket"));
+        check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket, bans, ban, unban"));
+        let ban = Request::Ban { who: "uid:7".to_owned(), service: None, seconds: 60 };
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":60}"#, Ok(ban));
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":-1}"#, Err("is a whole number"));
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7"}"#, Err("no \"seconds\""));
+        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":1,"service":7}"#, Err("is a string"));
+        check_request(r#"{"v":1,"do":"unban"}"#, Err("no \"who\""));
         check_request(r#"{"v":1,"do":"socket"}"#, Err("no \"service\""));
         check_request(r#"{"v":1,"do":"status","service":"x"}"#, Err("unknown key"));
         check_request(&format!("{}{{}}", " ".repeat(MAX_REQUEST)), Err("at most 4096"));
@@ -292,8 +361,15 @@ mod tests {
 
     #[test]
     fn every_word_is_read_and_written() {
-        let requests =
-            [Request::Status, Request::Reload, Request::Socket { service: "a \n\u{1b}".to_owned() }];
+        let who = || "192.0.2.0/24".to_owned();
+        let requests = [
+            Request::Status,
+            Request::Reload,
+            Request::Socket { service: "a \n\u{1b}".to_owned() },
+            Request::Bans,
+            Request::Ban { who: who(), service: Some("a".to_owned()), seconds: 60 },
+            Request::Unban { who: who(), service: None },
+        ];
         assert_eq!(requests.len(), Request::WORDS.len());
         for (request, word) in requests.iter().zip(Request::WORDS) {
             let line = encode_request(request);

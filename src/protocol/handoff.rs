@@ -82,11 +82,22 @@ pub struct Datagrams {
     pub builtin: String,
 }
 
+/// What keeps handlers that were taken over from doing harm, besides their user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// No file is reached.
+    Landlock,
+    /// No system call but those that serving needs.
+    Seccomp,
+}
+
 /// From a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     /// It is there, and takes connections.
     Ready,
+    /// Private: this kernel does not let it guard itself in this way.
+    Lacks(Guard),
     /// It has taken this connection, and read no byte of it yet.
     Take(u64),
     /// It is done with this connection, which it has closed.
@@ -104,7 +115,7 @@ pub enum Report {
         bytes: (u64, u64),
         /// Datagrams that were answered.
         answered: u64,
-        /// Datagrams that may not be answered: from ports that could loop, to groups.
+        /// Datagrams that may not be answered, from ports that could loop or to groups, and answers without a way.
         refused: u64,
     },
 }
@@ -201,6 +212,18 @@ impl Stream {
     }
 }
 
+impl Guard {
+    const ALL: [Self; 2] = [Self::Landlock, Self::Seccomp];
+
+    /// As the log has it, and the channel.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+        }
+    }
+}
+
 impl Report {
     /// Appends its line; packets of several lines get a line feed between.
     pub fn push(self, out: &mut String) {
@@ -209,6 +232,7 @@ impl Report {
         }
         let _ = match self {
             Self::Ready => write!(out, "READY"),
+            Self::Lacks(guard) => write!(out, "LACKS {}", guard.word()),
             Self::Take(id) => write!(out, "TAKE {id}"),
             Self::Done { id, bytes: None } => write!(out, "DONE {id}"),
             Self::Done { id, bytes: Some((received, sent)) } => {
@@ -233,6 +257,13 @@ impl Report {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         if word == "READY" && rest.is_empty() {
             return Ok(Self::Ready);
+        }
+        if word == "LACKS" {
+            return Guard::ALL
+                .into_iter()
+                .find(|guard| guard.word() == rest)
+                .map(Self::Lacks)
+                .ok_or(Malformed);
         }
         let (id, fields) = rest.split_once(' ').unwrap_or((rest, ""));
         let id = number(id)?;
@@ -369,6 +400,7 @@ mod tests {
             "DONE 7 in=3 out=",
             "DONE 18446744073709551616",
             "LAUNCH 3",
+            "LACKS sleep",
             " TAKE 7",
             "TAKE  7",
         ] {
@@ -381,11 +413,13 @@ mod tests {
     fn reports_survive_the_way() {
         let counts = Report::Counts { id: 3, bytes: (1, 2), answered: 3, refused: 4 };
         let all =
-            [Report::Ready, Report::Take(u64::MAX), Report::Done { id: 1, bytes: Some((2, 3)) }, counts];
+            [Report::Ready, Report::Take(u64::MAX), Report::Done { id: 1, bytes: Some((2, 3)) }, counts]
+                .into_iter()
+                .chain(Guard::ALL.map(Report::Lacks));
         let mut packet = String::new();
-        for report in all {
+        for report in all.clone() {
             report.push(&mut packet);
         }
-        check(&packet, &all.map(Ok));
+        check(&packet, &all.map(Ok).collect::<Vec<_>>());
     }
 }

@@ -19,8 +19,11 @@ pub const SLOTS: usize = 256;
 /// Launches in one packet, at most.
 pub const BATCH: usize = 16;
 
+/// The longest name that goes with a launch: a domain name is not longer (RFC 1035).
+pub const MAX_NAME: usize = 255;
+
 /// The largest packet of this protocol.
-pub const MAX_PACKET: usize = 4096;
+pub const MAX_PACKET: usize = 16 * 1024;
 
 /// The generation of the plans that every launcher is given first: those of superd's own roles.
 pub const ROLES: u64 = 0;
@@ -79,7 +82,7 @@ impl Gets {
 }
 
 /// One child to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// The slot of the table, free until the launch is over.
     pub slot: u16,
@@ -97,6 +100,9 @@ pub struct Launch {
     pub client: Option<Client>,
     /// The address that the client asked, if there is one.
     pub local: Option<SocketAddr>,
+    /// The client's confirmed name, if a rule asked for it, and what its ident server said; at most
+    /// [`MAX_NAME`] bytes each.
+    pub names: [Option<String>; 2],
 }
 
 /// From the supervisor.
@@ -182,6 +188,7 @@ impl Launch {
         out.extend(self.session.serial.to_le_bytes());
         encode_client(self.client, out);
         encode_address(self.local, out);
+        self.names.iter().for_each(|name| encode_name(name.as_deref(), out));
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -194,6 +201,7 @@ impl Launch {
             session: SessionId { epoch: reader.u64()?, serial: reader.u64()? },
             client: reader.client()?,
             local: reader.address()?,
+            names: [reader.name()?, reader.name()?],
         })
     }
 }
@@ -240,6 +248,13 @@ fn encode_client(client: Option<Client>, out: &mut Vec<u8>) {
             out.extend(pid.to_le_bytes());
         }
     }
+}
+
+/// A longer one is left out: what is not there is never wrong.
+fn encode_name(name: Option<&str>, out: &mut Vec<u8>) {
+    let name = name.filter(|name| name.len() <= MAX_NAME).unwrap_or_default();
+    out.push(u8::try_from(name.len()).unwrap_or(0));
+    out.extend(name.bytes());
 }
 
 fn encode_address(address: Option<SocketAddr>, out: &mut Vec<u8>) {
@@ -294,6 +309,14 @@ impl Reader<'_> {
         }
     }
 
+    fn name(&mut self) -> Result<Option<String>, Malformed> {
+        let length = usize::from(self.byte()?);
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        let name = String::from_utf8(bytes.to_vec()).map_err(|_| Malformed)?;
+        Ok(Some(name).filter(|name| !name.is_empty()))
+    }
+
     fn address(&mut self) -> Result<Option<SocketAddr>, Malformed> {
         let family = self.byte()?;
         self.address_of(family)
@@ -330,6 +353,7 @@ mod tests {
             session: SessionId { epoch: 0x6740_5a10, serial: 7 },
             client: client.parse().ok(),
             local: local.and_then(|text| text.parse().ok()),
+            names: [Some("h".repeat(MAX_NAME)), None],
         }
     }
 

@@ -166,7 +166,7 @@ impl Launcher {
         let (reading, writing) = fd::pipe().map_err(|error| (Step::Clone, error))?;
         let sockets = usize::from(launch.fds);
         let assignment = Assignment {
-            launch: *launch,
+            launch: launch.clone(),
             sockets: numbers(fds.iter().take(sockets)),
             stderr: fds.get(sockets).map(AsRawFd::as_raw_fd),
             plans: plans.as_raw_fd(),

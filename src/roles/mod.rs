@@ -10,6 +10,7 @@
 //! | loader   | superd  | for one load   | reads, checks and resolves the configuration |
 //! | writer   | superd  | on demand      | writes to files, which may wait for a disk |
 //! | collector | helper  | while wanted   | collects lines of programs' standard errors |
+//! | handlers | helper  | while wanted   | serves the built-in services |
 
 use std::ffi::{CStr, OsString};
 use std::io;
@@ -21,6 +22,7 @@ use crate::sys::channel::Channel;
 use crate::sys::{fd, process, signal};
 
 pub mod collector;
+pub mod handlers;
 pub mod launcher;
 pub mod loader;
 pub mod stage;
@@ -43,6 +45,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some("stage") => stage::run(&arguments.next().unwrap_or_default()),
         Some("launcher") => launcher::run(arguments),
         Some("collector") => enter(c"superd-collect").and_then(|channel| collector::run(&channel)),
+        Some("handlers") => enter(c"superd-handlers").and_then(|channel| handlers::run(&channel)),
         Some("loader") => enter(c"superd-loader").and_then(|channel| loader::run(&channel)),
         Some("writer") => enter(c"superd-writer").and_then(|channel| writer::run(&channel)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such role")),

@@ -194,12 +194,11 @@ fn take_identity(slot: &Slot, identity: Option<&Identity>) -> io::Result<()> {
 fn install_stdio(socket: Option<&OwnedFd>, stderr: Stderr, pipe: Option<&OwnedFd>) -> io::Result<()> {
     let pipe = pipe.map(|pipe| fd::duplicate_above(pipe.as_fd(), ABOVE)).transpose()?;
     let null;
-    let stdio = match socket {
-        Some(socket) => socket.as_fd(),
-        None => {
-            null = fd::duplicate_above(fd::open_null()?.as_fd(), ABOVE)?;
-            null.as_fd()
-        }
+    let stdio = if let Some(socket) = socket {
+        socket.as_fd()
+    } else {
+        null = fd::duplicate_above(fd::open_null()?.as_fd(), ABOVE)?;
+        null.as_fd()
     };
     fd::install(stdio, 0)?;
     fd::install(stdio, 1)?;
@@ -212,6 +211,8 @@ fn install_stdio(socket: Option<&OwnedFd>, stderr: Stderr, pipe: Option<&OwnedFd
 
 fn environment_of(plan: &ProgramPlan, launch: &Launch, sockets: &[OwnedFd]) -> io::Result<Vec<CString>> {
     let mut own = environment::of_connection(&plan.service, launch.session, launch.client, launch.local);
+    let names = ["TCPREMOTEHOST", "TCPREMOTEINFO"].into_iter().zip(&launch.names);
+    own.extend(names.filter_map(|(key, name)| Some((key, name.clone()?))));
     own.extend(environment::of_sockets(&plan.service, &plan.gets, sockets.len(), std::process::id()));
     if matches!(launch.client, Some(Client::User { .. }))
         && let Some(path) = sockets.first().and_then(|socket| socket::client_path(socket.as_fd()))

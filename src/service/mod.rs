@@ -3,9 +3,16 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod ban;
+pub mod ban_file;
+pub mod bans;
+pub mod frequency;
 pub mod lines;
+pub mod offences;
 pub mod pool;
+pub mod rate;
 pub mod reason;
 pub mod record;
 pub mod refusals;
 pub mod reload;
+pub mod sources;

@@ -10,6 +10,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::place::Place;
 use crate::model::session::SessionId;
 
+use super::ban::{Banned, Cause};
 use super::reason::Reason;
 
 /// A record, with what it takes to route it.
@@ -102,6 +103,22 @@ pub enum Event<'a> {
         /// How many.
         count: u64,
     },
+    /// A source is banned from the service, or from all.
+    Ban {
+        /// The source.
+        who: Banned,
+        /// What for.
+        cause: Cause,
+        /// For how long.
+        length: Duration,
+        /// Bans before it that there was no line for.
+        others: u64,
+    },
+    /// An admin has lifted a ban.
+    Unban {
+        /// The source.
+        who: Banned,
+    },
     /// A program could not be started.
     LaunchFailed {
         /// The session.
@@ -178,6 +195,8 @@ impl Event<'_> {
             Self::State { state: "degraded", .. } => Level::Warning,
             Self::Refuse { .. }
             | Self::RefuseOthers { .. }
+            | Self::Ban { .. }
+            | Self::Unban { .. }
             | Self::State { .. }
             | Self::Reload { .. }
             | Self::Stop { .. }

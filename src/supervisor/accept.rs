@@ -9,7 +9,7 @@ use crate::model::address::Source;
 use crate::model::client::Client;
 use crate::model::session::SessionId;
 use crate::protocol::launch::SLOTS;
-use crate::service::admission::ServiceKey;
+use crate::service::admission::{Full, ServiceKey};
 use crate::service::reason::Reason;
 use crate::sys::socket::{self, Accepted};
 
@@ -25,6 +25,9 @@ const BATCH: usize = 16;
 impl Supervisor {
     /// Takes a bounded batch of connections from a listener, and hands them to the launcher.
     pub(super) fn accept_batch(&mut self, key: ListenerKey) {
+        if let Some(service) = self.listeners.get(key).map(|l| l.service) {
+            self.look_at_load(service);
+        }
         for place in 0..BATCH {
             if !self.accept_one(key, place == 0) {
                 break;
@@ -108,14 +111,14 @@ impl Supervisor {
 
     /// The limit of the whole service that is reached, and lets its clients wait. With `on_limit = "close"` a
     /// full service goes on accepting, in order to refuse.
-    pub(super) fn queued_by(&self, key: ServiceKey) -> Option<Reason> {
+    pub(super) fn queued_by(&self, key: ServiceKey) -> Option<Full> {
         let settings = &self.services.get(key)?.settings;
+        let limits = &settings.limits;
         if settings.waits() {
             // One server a listener: that is the loan's to hold.
-            return self.admission.is_full().then_some(Reason::MaxSessions);
+            return self.admission.full_for_server(key, limits, self.moment());
         }
-        let limits = &settings.limits;
-        self.admission.full(key, limits).filter(|_| limits.on_limit == OnLimit::Queue)
+        self.admission.full(key, limits, self.moment()).filter(|_| limits.on_limit == OnLimit::Queue)
     }
 
     /// Polls the listeners of a service, or not, and says so when that changes.
@@ -126,6 +129,7 @@ impl Supervisor {
             let is_lent = self.listeners.get(listener).is_none_or(|l| l.lent.is_some());
             self.listeners.watch(listener, may_accept && !is_lent && !self.is_for_handlers(listener));
         }
+        self.wait_for_room(key);
         self.say_paused_or_resumed(key);
     }
 
@@ -140,7 +144,10 @@ impl Supervisor {
         let Some(service) = self.services.get(key) else { return };
         let settings = Rc::clone(&service.settings);
         let source = Source::of(&client, settings.limits.source_prefix);
-        if let Err(reason) = self.admission.admit(key, &settings.limits, source) {
+        if self.is_banned(&settings.name, &client) {
+            return self.refuse(key, connection, client, source, Reason::Ban);
+        }
+        if let Err(reason) = self.admission.admit(key, &settings.limits, source, self.moment()) {
             return self.refuse(key, connection, client, source, reason);
         }
         // The kernel refused it on the listener, else.
@@ -195,6 +202,7 @@ impl Supervisor {
             client: None,
             local: None,
             source: None,
+            names: [None, None],
             worker: None,
             lent: None,
             connection: Some(connection),
@@ -252,7 +260,11 @@ impl Supervisor {
         self.log_refusal(key, client, source, reason);
         let Some(service) = self.services.get_mut(key) else { return };
         service.count_refusal(reason);
-        let banner = service.settings.banners.busy.clone();
+        let banners = &service.settings.banners;
+        let banner = if reason == Reason::Ban { banners.refuse.clone() } else { banners.busy.clone() };
+        if let Some(offence) = reason.offence() {
+            self.count_offence(key, &client, source, offence);
+        }
         if let Some(banner) = banner {
             self.farewells.say(connection, &banner, self.now);
         }

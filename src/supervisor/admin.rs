@@ -26,6 +26,15 @@ impl Supervisor {
                     let answer = self.socket_status(&service).map(Answer::Socket);
                     self.answer(client, answer.ok_or_else(|| format!("there is no service `{service}`")));
                 }
+                Request::Bans => self.answer(client, Ok(Answer::Bans(self.ban_list()))),
+                Request::Ban { who, service, seconds } => {
+                    let answer = self.ban(&who, service.as_deref(), seconds).map(Answer::Bans);
+                    self.answer(client, answer);
+                }
+                Request::Unban { who, service } => {
+                    let answer = self.unban(&who, service.as_deref()).map(Answer::Bans);
+                    self.answer(client, answer);
+                }
                 Request::Reload if self.is_ending() => {
                     self.answer(client, Err("superd is ending".to_owned()));
                 }

@@ -53,6 +53,9 @@ impl Supervisor {
             warnings.push(format!("listeners are polled one by one: {error}"));
         }
         self.daemon = Some(Rc::new(daemon));
+        if self.generation == 1 {
+            self.take_kept_bans();
+        }
         self.settle_collecting();
         for &key in &keys {
             self.commit_pool(key);
@@ -197,7 +200,8 @@ impl Supervisor {
                 }
             }
             service.absent.clear();
-            for timer in [service.bind_again.take(), service.say_resumed.take()].into_iter().flatten() {
+            let room = service.room.take().map(|(_, timer)| timer);
+            for timer in [service.bind_again.take(), service.say_resumed.take(), room].into_iter().flatten() {
                 self.timers.cancel(timer);
             }
         }
@@ -206,7 +210,7 @@ impl Supervisor {
             self.services.retire(key);
         } else {
             self.services.retire(key);
-            self.services.remove(key);
+            self.forget_service(key);
         }
     }
 }

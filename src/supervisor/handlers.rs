@@ -292,6 +292,16 @@ impl Supervisor {
         true
     }
 
+    /// A part of their confinement is not there. `false`: it is no word of a worker's.
+    pub(super) fn handlers_lack(&mut self, worker: WorkerKey, what: &str) -> bool {
+        let is_handlers = |worker: &Worker| matches!(worker.kind, WorkerKind::Handlers);
+        if !self.workers.get(worker).is_some_and(is_handlers) {
+            return false;
+        }
+        self.note(Level::Notice, &format!("the process of built-in services runs without {what}"));
+        true
+    }
+
     /// Handlers that are not the current ones go when they have nothing left.
     pub(super) fn handlers_are_idle(&mut self, key: WorkerKey) {
         if self.handlers.current != Some(key) {

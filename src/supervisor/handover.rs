@@ -154,6 +154,7 @@ impl Supervisor {
                 let Some(session) = held(id) else { return false };
                 self.session_is_done(session, worker, id, bytes)
             }
+            Report::Lacks(what) => self.handlers_lack(worker, what.word()),
             Report::Counts { id, bytes, answered, refused } => {
                 self.count_datagrams(worker, id, bytes, answered, refused)
             }

@@ -45,7 +45,7 @@ impl Supervisor {
         };
         let Ok(copy) = listener.fd.try_clone() else { return self.resources_are_out(libc::EMFILE) };
         let Ok(keepsake) = Keepsake::of(listener) else { return self.reopen_broken(key, libc::ENOTSOCK) };
-        self.admission.admit_server(service);
+        self.admission.admit_server(service, &settings.limits, self.now);
         let mut session = self.new_session(service, settings, copy);
         session.lent = Some(key);
         let session = self.enqueue_session(session);

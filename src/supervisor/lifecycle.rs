@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::config::settings::{Level, Timeouts};
 use crate::protocol::step::Step;
+use crate::service::admission::ServiceKey;
 use crate::service::reason::Reason;
 use crate::service::record::{Event, ExitStatus, Record};
 use crate::sys::process::{self, Ended, Status};
@@ -136,7 +137,10 @@ impl Supervisor {
     fn finish_if_over(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.table.get(key) else { return };
         match (session.phase, session.ended) {
-            (Phase::Running, Some(ended)) => self.log_end(key, ended),
+            (Phase::Running, Some(ended)) => {
+                self.log_end(key, ended);
+                self.judge_end(key, ended);
+            }
             (Phase::Failed, Some(_)) => {}
             _ => return,
         }
@@ -167,8 +171,14 @@ impl Supervisor {
         self.all_touched |= was_full;
         let gone = self.services.get(session.service).is_some_and(|service| service.is_gone);
         if gone && self.admission.sessions(session.service) == 0 {
-            self.services.remove(session.service);
+            self.forget_service(session.service);
         }
+    }
+
+    /// Nothing of a service is left: its key may become another one's.
+    pub(super) fn forget_service(&mut self, key: ServiceKey) {
+        self.services.remove(key);
+        self.admission.forget(key);
     }
 
     /// A session has had its time.

@@ -13,7 +13,8 @@
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
-//! | `pause`, `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
+//! | `pause`, `load_average`, `bans` | who has to wait, or to stay away |
+//! | `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -36,6 +37,7 @@ pub mod options;
 mod accept;
 mod admin;
 mod answers;
+mod bans;
 mod binding;
 mod collecting;
 mod commit;
@@ -50,6 +52,7 @@ mod lending;
 mod lifecycle;
 mod listeners;
 mod load;
+mod load_average;
 mod notify;
 mod pause;
 mod pidfile;
@@ -112,6 +115,8 @@ struct Supervisor {
     services: services::Services,
     listeners: listeners::Listeners,
     admission: Admission,
+    load_average: load_average::Reading,
+    bans: bans::Bans,
     sessions: sessions::Sessions,
     launches: launches::Launches,
     workers: workers::Workers,

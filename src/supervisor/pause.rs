@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::settings::Level;
-use crate::service::admission::ServiceKey;
+use crate::service::admission::{Full, ServiceKey};
 use crate::service::backoff::Backoff;
 use crate::sys::process;
 
@@ -83,6 +83,30 @@ impl Supervisor {
         }
     }
 
+    /// Time makes room in a service whose rate or load has left none: looks again then.
+    pub(super) fn wait_for_room(&mut self, key: ServiceKey) {
+        let until = self.queued_by(key).and_then(|full| full.until);
+        let Some(service) = self.services.get_mut(key) else { return };
+        let Some(until) = until.filter(|_| !service.listeners.is_empty()) else { return };
+        if let Some((at, timer)) = service.room {
+            if at <= until {
+                return;
+            }
+            // The rate was a slower one before a reload.
+            self.timers.cancel(timer);
+        }
+        service.room = Some((until, self.timers.set(until, Due::Room(key))));
+    }
+
+    /// There may be room again.
+    pub(super) fn look_for_room(&mut self, key: ServiceKey) {
+        if let Some(service) = self.services.get_mut(key) {
+            service.room = None;
+        }
+        self.look_at_load(key);
+        self.watch_service(key);
+    }
+
     /// Says that a service is paused by its limit, once, and that it is resumed, when it has been for a while.
     pub(super) fn say_paused_or_resumed(&mut self, key: ServiceKey) {
         let full = self.queued_by(key);
@@ -92,7 +116,7 @@ impl Supervisor {
             return;
         }
         match (full, service.said_paused) {
-            (Some(reason), None) => {
+            (Some(Full { reason, .. }), None) => {
                 service.said_paused = Some(reason);
                 self.log_state(Some(key), "paused", Some(reason.word()), Level::Notice);
             }

@@ -86,13 +86,18 @@ impl Supervisor {
     /// Has the state written to a file, by a writer of its own. It ends when it has written, since nothing more
     /// comes.
     pub(super) fn write_state(&mut self, path: &Path, text: &OwnedFd) -> io::Result<()> {
+        self.state_writer = Some(self.start_writing(path, text)?);
+        Ok(())
+    }
+
+    /// Has a file replaced by a writer of its own, which reports over the channel and ends.
+    pub(super) fn start_writing(&mut self, path: &Path, text: &OwnedFd) -> io::Result<Channel> {
         let channel = self.start_role(RoleKind::Writer)?;
         let mut order = Vec::new();
         Order::State { path: path.as_os_str().as_bytes() }.push(&mut order);
         channel.send(&order, &[text.as_fd()])?;
         channel.finish()?;
-        self.state_writer = Some(channel);
-        Ok(())
+        Ok(channel)
     }
 
     /// The writer of the state has something to say, or has ended.

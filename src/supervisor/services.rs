@@ -49,6 +49,8 @@ pub(super) struct Service {
     /// It was said that it is paused; `resumed` is still to come.
     pub(super) said_paused: Option<Reason>,
     pub(super) say_resumed: Option<TimerId>,
+    /// When there may be room again, if time alone makes it.
+    pub(super) room: Option<(Instant, TimerId)>,
     pub(super) said_degraded: bool,
     /// It was said that a server of it ends without serving.
     pub(super) said_resting: bool,
@@ -103,6 +105,7 @@ impl Service {
             refused: [0; Reason::ALL.len()],
             said_paused: None,
             say_resumed: None,
+            room: None,
             said_degraded: false,
             said_resting: false,
         }

@@ -32,6 +32,8 @@ pub(super) struct Session {
     pub(super) client: Option<Client>,
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Option<Source>,
+    /// The client's confirmed name and what its ident server says, where a rule asked for them.
+    pub(super) names: [Option<String>; 2],
     /// The worker that it was handed to.
     pub(super) worker: Option<WorkerKey>,
     /// The listener that it was lent, for `wait`.

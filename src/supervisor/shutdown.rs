@@ -37,7 +37,7 @@ enum Stage {
     Grace,
     /// They were sent TERM; each has its own time until KILL.
     Terminated,
-    /// What they wrote last is on its way into the log.
+    /// What they wrote last is on its way into the log, and the bans into their file.
     LastLines,
     /// As pid 1: everybody else was sent TERM.
     Everybody,
@@ -48,19 +48,27 @@ enum Stage {
 impl Supervisor {
     /// Is the loop to end?
     pub(super) fn is_done(&mut self) -> bool {
-        let Some(ending) = &self.ending else { return false };
-        match ending.stage {
+        let Some(stage) = self.ending.as_ref().map(|ending| ending.stage) else { return false };
+        match stage {
             Stage::Everybody => {}
             Stage::Grace | Stage::Terminated
                 if !self.sessions.table.is_empty() || self.workers.has_pools() => {}
-            Stage::LastLines if self.collecting.is_busy() => {}
-            Stage::Grace | Stage::Terminated if self.collecting.is_busy() => {
+            Stage::LastLines if self.is_still_writing() => {}
+            Stage::Grace | Stage::Terminated if self.is_still_writing() => {
                 self.set_stage(Stage::LastLines, Some(LAST_LINES));
             }
             Stage::Grace | Stage::Terminated | Stage::LastLines if self.is_init => self.end_everybody(),
             Stage::Grace | Stage::Terminated | Stage::LastLines | Stage::Done => return true,
         }
         false
+    }
+
+    /// Is there anything on its way to the log or a disk that would be lost?
+    fn is_still_writing(&mut self) -> bool {
+        if self.bans.writer().is_none() {
+            self.keep_bans();
+        }
+        self.collecting.is_busy() || self.bans.writer().is_some()
     }
 
     /// TERM or INT: nobody is let in any more; a second one takes the grace away.

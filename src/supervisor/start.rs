@@ -18,7 +18,9 @@ use crate::sys::{fd, process};
 
 use super::Supervisor;
 use super::signals::Signals;
-use super::{collecting, farewells, launches, listeners, load, log, services, sessions, timers};
+use super::{
+    bans, collecting, farewells, launches, listeners, load, load_average, log, services, sessions, timers,
+};
 
 /// How superd is started.
 #[derive(Debug, Clone)]
@@ -125,6 +127,8 @@ impl Supervisor {
             services: services::Services::default(),
             listeners: listeners::Listeners::new(),
             admission: Admission::new(0),
+            load_average: load_average::Reading::default(),
+            bans: bans::Bans::new(),
             sessions: sessions::Sessions::default(),
             launches: launches::Launches::new()?,
             workers: super::workers::Workers::default(),

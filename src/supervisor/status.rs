@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::protocol::control::{ListenerStatus, ServiceStatus, Status};
-use crate::service::admission::ServiceKey;
+use crate::service::admission::{Full, ServiceKey};
 use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
 
@@ -121,7 +121,10 @@ impl Supervisor {
             return ("paused", Some("backoff".to_owned()), Some(retry));
         }
         match self.queued_by(key) {
-            Some(reason) => ("paused", Some(reason.word().to_owned()), None),
+            Some(Full { reason, until }) => {
+                let retry = until.map(|until| until.saturating_duration_since(self.now));
+                ("paused", Some(reason.word().to_owned()), retry)
+            }
             None => ("online", None, None),
         }
     }

@@ -31,6 +31,10 @@ pub(super) enum Due {
     CloseRetired(usize),
     /// A listener whose server ended without serving has rested.
     LendAgain(super::listeners::ListenerKey),
+    /// The rate or the load of a service may leave room again.
+    Room(ServiceKey),
+    /// The bans are written to their file.
+    KeepBans,
     /// The log file gets another writer.
     AttachWriter,
     /// A worker had its time to take a connection.

@@ -24,6 +24,7 @@ struct Places {
     loader: Option<usize>,
     log_writer: Option<usize>,
     state_writer: Option<usize>,
+    ban_writer: Option<usize>,
     interface_news: Option<usize>,
     collector: Vec<(usize, CollectorId)>,
     readiness: Option<usize>,
@@ -66,6 +67,7 @@ impl Supervisor {
             loader: self.load.interest().map(|fd| poll.push(fd, true, false)),
             log_writer: self.log.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
             state_writer: self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false)),
+            ban_writer: self.bans.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
             interface_news: self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false)),
             ..Places::default()
         };
@@ -114,6 +116,9 @@ impl Supervisor {
         }
         if ready(places.state_writer) {
             self.on_state_writer();
+        }
+        if ready(places.ban_writer) {
+            self.on_ban_writer();
         }
         if ready(places.interface_news) {
             self.on_interface_news();
@@ -198,6 +203,7 @@ impl Supervisor {
             self.refusals.next_deadline(),
             self.control.as_ref().and_then(super::control::ControlServer::next_deadline),
             self.farewells.next_deadline(),
+            self.bans.next_deadline(),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         // A nanosecond more: ppoll may return in the very instant, which is not yet over then.
@@ -212,6 +218,7 @@ impl Supervisor {
             self.kill_late_launches();
         }
         self.write_refusals();
+        self.expire_bans();
         self.log.on_deadline(self.now);
         if let Some(control) = &mut self.control {
             control.on_deadline(self.now);
@@ -231,6 +238,8 @@ impl Supervisor {
             Due::SpellOver => self.spell_over(),
             Due::CloseRetired(key) => self.close_retired(key),
             Due::LendAgain(key) => self.lend_again(key),
+            Due::Room(key) => self.look_for_room(key),
+            Due::KeepBans => self.keep_bans(),
             Due::AttachWriter => self.attach_writer(),
             Due::TakeLate(key) => self.take_is_late(key),
             Due::WorkerLate(key) => self.worker_is_late(key),

@@ -109,6 +109,24 @@ impl PollSet {
     }
 }
 
+/// What somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interest {
+    /// Something to read.
+    pub read: bool,
+    /// Room to write.
+    pub write: bool,
+}
+
+impl From<Interest> for EpollFlags {
+    fn from(wanted: Interest) -> Self {
+        let mut flags = Self::empty();
+        flags.set(Self::EPOLLIN, wanted.read);
+        flags.set(Self::EPOLLOUT, wanted.write);
+        flags
+    }
+}
+
 /// A set of descriptors that the kernel keeps. Its own descriptor is readable while one of them is.
 #[derive(Debug)]
 pub struct EpollSet {
@@ -126,6 +144,44 @@ impl EpollSet {
     /// Begins to watch `fd` for reading; events carry `key`.
     pub fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
         Ok(self.set.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
+    }
+
+    /// Begins to watch `fd`, of which several sets have a copy, for reading: what comes wakes one of those who
+    /// wait, not all (`EPOLLEXCLUSIVE`).
+    pub fn add_shared(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        Ok(self.set.add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, key))?)
+    }
+
+    /// Begins to watch `fd` for what is wanted; events carry `key`.
+    pub fn watch(&self, fd: BorrowedFd<'_>, key: u64, wanted: Interest) -> io::Result<()> {
+        Ok(self.set.add(fd, EpollEvent::new(wanted.into(), key))?)
+    }
+
+    /// Watches `fd`, which is in the set, for something else.
+    pub fn change(&self, fd: BorrowedFd<'_>, key: u64, wanted: Interest) -> io::Result<()> {
+        Ok(self.set.modify(fd, &mut EpollEvent::new(wanted.into(), key))?)
+    }
+
+    /// Waits until something is ready, at most for `timeout`; `None` waits for ever. The number of events.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        // Rounded up: who waits for a deadline would spin through its last millisecond.
+        let milliseconds = timeout.map(|time| time.as_nanos().div_ceil(1_000_000));
+        let timeout = milliseconds.map_or(EpollTimeout::NONE, |time| {
+            i32::try_from(time).ok().and_then(|time| time.try_into().ok()).unwrap_or(EpollTimeout::MAX)
+        });
+        match self.set.wait(&mut self.events, timeout) {
+            Err(Errno::EINTR) => Ok(0),
+            other => Ok(other?),
+        }
+    }
+
+    /// Key and readiness of one event of the last wait.
+    pub fn event(&self, index: usize) -> Option<(u64, Readiness)> {
+        let event = self.events.get(index)?;
+        let broken = event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
+        let read = broken || event.events().contains(EpollFlags::EPOLLIN);
+        let write = broken || event.events().contains(EpollFlags::EPOLLOUT);
+        Some((event.data(), Readiness { read, write, broken }))
     }
 
     /// Ends to watch `fd`.

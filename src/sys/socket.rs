@@ -82,7 +82,7 @@ pub fn client_path(connection: BorrowedFd<'_>) -> Option<String> {
     address.path()?.to_str().map(str::to_owned)
 }
 
-fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+pub(super) fn address_of(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that these bytes are a sockaddr_in, which is smaller and no more

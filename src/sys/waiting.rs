@@ -35,7 +35,18 @@ pub fn waiting(fd: BorrowedFd<'_>, kind: SocketKind) -> Waiting {
         .map_or(Waiting::Unknown, |count| if count == 0 { Waiting::Nothing } else { Waiting::Clients(count) })
 }
 
+/// A datagram that came before the kernel had switched its stamps on has none: each look gives it the time of the
+/// look. Two looks tell.
 fn first_datagram(fd: BorrowedFd<'_>) -> Waiting {
+    let (Some((_, before)), Some((mut hasher, moment))) = (peek(fd), peek(fd)) else {
+        return Waiting::Nothing;
+    };
+    moment.filter(|_| moment == before).hash(&mut hasher);
+    Waiting::Datagram(hasher.finish())
+}
+
+/// The first datagram without its moment, and that.
+fn peek(fd: BorrowedFd<'_>) -> Option<(DefaultHasher, Option<[i64; 2]>)> {
     let mut buffer = [0_u8; LOOKED_AT];
     let mut address = [0_u8; size_of::<libc::sockaddr_storage>()];
     #[allow(clippy::cast_possible_truncation)] // 128
@@ -54,12 +65,10 @@ fn first_datagram(fd: BorrowedFd<'_>) -> Waiting {
         )
     };
     // MSG_TRUNC makes it the datagram's own length. An error that waits is taken, and is nobody's datagram.
-    let Ok(length) = usize::try_from(length) else { return Waiting::Nothing };
+    let length = usize::try_from(length).ok()?;
     let mut hasher = DefaultHasher::new();
-    let moment = moment_of_last(fd);
-    (address.get(..address_length as usize), length, buffer.get(..length.min(LOOKED_AT)), moment)
-        .hash(&mut hasher);
-    Waiting::Datagram(hasher.finish())
+    (address.get(..address_length as usize), length, buffer.get(..length.min(LOOKED_AT))).hash(&mut hasher);
+    Some((hasher, moment_of_last(fd)))
 }
 
 /// When the datagram came that was looked at last, as the kernel has stamped it (socket(7), `SIOCGSTAMPNS`): the
@@ -96,11 +105,28 @@ mod tests {
         }
     }
 
+    /// The kernel does it by and by.
+    fn switch_stamps_on(socket: &UdpSocket, sender: &UdpSocket) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let looks = || [0; 2].map(|_| peek(socket.as_fd()).and_then(|(_, moment)| moment));
+        loop {
+            sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            something(socket.as_fd(), SocketKind::Udp);
+            let [one, other] = looks();
+            socket.recv(&mut [0; 1]).unwrap();
+            if one.is_some() && one == other {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the kernel stamps nothing");
+        }
+    }
+
     #[test]
     fn datagrams_are_told_apart_and_stay() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let [one, other] = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
         note_moments(socket.as_fd());
+        switch_stamps_on(&socket, &one);
         let look = || something(socket.as_fd(), SocketKind::Udp);
         let at = socket.local_addr().unwrap();
         assert_eq!(waiting(socket.as_fd(), SocketKind::Udp), Waiting::Nothing);

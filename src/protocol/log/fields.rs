@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::config::settings::ClientDetail;
 use crate::model::address::{Source, SourcePrefix, canonical};
 use crate::model::client::Client;
+use crate::model::network::Network;
+use crate::service::ban::Banned;
 use crate::service::record::{Event, ExitStatus};
 
 use super::signal;
@@ -38,6 +40,8 @@ pub(super) fn word<'a>(event: &Event<'a>) -> Option<&'a str> {
         Event::Start { .. } => Some("start"),
         Event::End { .. } | Event::Answered { .. } => Some("end"),
         Event::Refuse { .. } | Event::RefuseOthers { .. } => Some("refuse"),
+        Event::Ban { .. } => Some("ban"),
+        Event::Unban { .. } => Some("unban"),
         Event::LaunchFailed { .. } => Some("launch-failed"),
         Event::Stderr { .. } => Some("stderr"),
         Event::State { state, .. } => Some(state),
@@ -99,6 +103,15 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
             field("client", Value::Bytes(b"-"));
             field("count", Value::Shown(count));
         }
+        Event::Ban { who, cause, length, others } => {
+            field("source", Value::Shown(&ShortenedSource { who: *who, detail }));
+            field("cause", Value::Shown(cause));
+            field("for", Value::Shown(&Seconds(*length)));
+            if *others > 0 {
+                field("others", Value::Shown(others));
+            }
+        }
+        Event::Unban { who } => field("source", Value::Shown(&ShortenedSource { who: *who, detail })),
         Event::LaunchFailed { session, client, step, error, program } => {
             field("session", Value::Shown(session));
             if let Some(client) = *client {
@@ -182,6 +195,25 @@ impl fmt::Display for Shortened {
             }
             _ if self.with_port => address.fmt(f),
             _ => address.ip().fmt(f),
+        }
+    }
+}
+
+/// A source that is banned, as much of it as `[log] client` lets be written.
+struct ShortenedSource {
+    who: Banned,
+    detail: ClientDetail,
+}
+
+impl fmt::Display for ShortenedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.detail, self.who) {
+            (ClientDetail::None, _) => f.write_str("-"),
+            (ClientDetail::Prefix, Banned::Network(network)) => {
+                let most = if network.address().is_ipv4() { LOGGED.v4 } else { LOGGED.v6 };
+                Network::around(network.address(), network.prefix().min(most)).fmt(f)
+            }
+            (_, who) => who.fmt(f),
         }
     }
 }

@@ -77,6 +77,8 @@ fn message_id(event: &Event) -> Option<&'static str> {
         Event::End { .. } | Event::Answered { .. } => Some("0fca265644de47bc8eb9c225a8427d3c"),
         Event::Refuse { .. } => Some("07bbd4c1737649fd9249fb3d0100b460"),
         Event::RefuseOthers { .. } => Some("82fd8b62c5fc4dc89e3aa158a0e0f9ed"),
+        Event::Ban { .. } => Some("68133007238a4621a7c9b19a640fbec6"),
+        Event::Unban { .. } => Some("8745f54f0a7d4ddf8706000f4fb56fac"),
         Event::LaunchFailed { .. } => Some("e35201e956f14e4ca40026f109456924"),
         Event::Stderr { .. } => Some("7afc7d21555a4f75bf3f29bd17b09574"),
         Event::State { .. } => Some("22cdc0a52deb45d191e2eb0cee7035b3"),

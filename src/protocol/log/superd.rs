@@ -14,7 +14,7 @@ pub(super) fn push(out: &mut Vec<u8>, record: &Record, detail: ClientDetail) {
     match (record.service, &record.event) {
         (Some(service), _) => push_word(out, service),
         // A client's line always has its service in the second place.
-        (None, Event::RefuseOthers { .. }) => push_word(out, "-"),
+        (None, Event::RefuseOthers { .. } | Event::Ban { .. } | Event::Unban { .. }) => push_word(out, "-"),
         (None, _) => {}
     }
     fields::each(&record.event, detail, |key, value| {

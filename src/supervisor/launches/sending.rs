@@ -81,7 +81,7 @@ impl Supervisor {
 
     fn send_packet(&self, batch: &[(Launch, Job)]) -> io::Result<()> {
         let mut packet = Vec::new();
-        Request::Launch(batch.iter().map(|(launch, _)| *launch).collect()).encode(&mut packet);
+        Request::Launch(batch.iter().map(|(launch, _)| launch.clone()).collect()).encode(&mut packet);
         let fds: Vec<BorrowedFd<'_>> = batch.iter().flat_map(|(_, job)| self.descriptors_of(job)).collect();
         for (launch, _) in batch {
             if let Some(slot) = self.launches.slots.get(usize::from(launch.slot)) {
@@ -157,6 +157,7 @@ impl Supervisor {
                 session: SessionId { epoch: self.epoch, serial: 0 },
                 client: None,
                 local: None,
+                names: [None, None],
             }),
             Job::Worker(key, _) => {
                 let worker = self.workers.get(*key).filter(|w| w.phase == WorkerPhase::Launching)?;
@@ -172,6 +173,7 @@ impl Supervisor {
                     session: worker.id,
                     client: None,
                     local: None,
+                    names: [None, None],
                 };
                 known.then_some(launch)
             }
@@ -182,7 +184,8 @@ impl Supervisor {
                     return None;
                 }
                 let (id, client, local) = (session.id, session.client, session.local);
-                Some(Launch { slot, generation, plan: index, fds, stderr, session: id, client, local })
+                let names = session.names.clone();
+                Some(Launch { slot, generation, plan: index, fds, stderr, session: id, client, local, names })
             }
         }
     }
