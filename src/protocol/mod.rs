@@ -13,4 +13,5 @@ pub mod log;
 pub mod plans;
 pub mod status;
 pub mod step;
+pub mod tables;
 pub mod writer;
