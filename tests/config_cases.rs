@@ -20,6 +20,7 @@ use superd::config::settings::{Config, Resource};
 use superd::config::situation::Situation;
 use superd::config::wire;
 use superd::model::endpoint::Transport;
+use superd::roles::loader::load::read_beside;
 
 #[test]
 fn every_case_says_what_is_expected() {
@@ -103,6 +104,7 @@ fn a_configuration_survives_the_wire() {
         let reader = wire::Reader::new(&bytes).unwrap();
         assert_eq!(reader.daemon(), config.daemon());
         assert_eq!(reader.log(), config.log());
+        assert_eq!((reader.sets(), reader.hours()), (config.sets(), config.hours()));
         let services: Vec<_> = reader.services().map(|entry| entry.decode().unwrap()).collect();
         assert_eq!(services, config.services());
         for cut in 0..bytes.len() {
@@ -269,6 +271,10 @@ impl Case {
             situation.hard_limits = BTreeMap::from([(Resource::Nofile, 4096)]);
         }
         let (draft, mut report) = load(&self.main, self, &situation);
+        let system = self.resolve.then_some(&TestMachine as &dyn System);
+        if let Some(draft) = &draft {
+            let _ = read_beside(draft, self, system, &situation, &mut report);
+        }
         let config = match draft {
             Some(draft) if self.resolve => {
                 let config = resolve(&draft, &TestMachine, &situation, &mut report);

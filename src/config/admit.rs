@@ -169,7 +169,8 @@ fn action(values: &Values, path: Path) -> Option<Action> {
     })
 }
 
-fn hosts_access(values: &Values) -> Option<HostsAccess> {
+/// `hosts_access`, with the paths that are not said.
+pub fn hosts_access(values: &Values) -> Option<HostsAccess> {
     let path = ("", "hosts_access");
     let said = match values.get(path).map(|said| &said.value) {
         Some(Value::Inline(values)) => Some(values),

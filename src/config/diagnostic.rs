@@ -226,6 +226,22 @@ impl Report {
         Place { file: source.name.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) }
     }
 
+    /// What a line (from 1) of a file says, without the blanks around it.
+    pub fn spot_of_line(&self, file: usize, line: u32) -> Spot {
+        let number = usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1);
+        let range = self.sources.get(file).and_then(|source| source.line(number)).map(|(from, text)| {
+            let start = from + text.len() - text.trim_start().len();
+            start..start + text.trim().len()
+        });
+        Spot { file, range: range.unwrap_or(0..0) }
+    }
+
+    /// The line of a place, if it is in a file of the report.
+    pub fn spot(&self, place: &Place) -> Option<Spot> {
+        let file = self.sources.iter().position(|source| source.name == place.file)?;
+        Some(self.spot_of_line(file, place.line))
+    }
+
     fn render(&self, diagnostic: &Diagnostic, renderer: &Renderer) -> String {
         let level = match diagnostic.severity {
             Severity::Error => Level::ERROR,

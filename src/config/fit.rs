@@ -22,11 +22,11 @@ const MOST_LENT: usize = 30;
 pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
     let way = Way::of(&service.values);
     listeners(service, way, report);
-    if let Some(way) = way.filter(|way| way.accepts()) {
-        offences(service, way, own, report);
-    }
     if let Some(way) = way {
         reach::service(service, own, way, report);
+    }
+    if let Some(way) = way.filter(|way| way.accepts()) {
+        offences(service, way, own, report);
     }
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();

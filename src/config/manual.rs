@@ -104,7 +104,7 @@ fn takes(kind: Kind) -> String {
         Kind::Rlimit(_, Measure::Count) => "NUMBER".into(),
         Kind::Table(_) | Kind::Inline(_) | Kind::Named(_) => "{ … }".into(),
         Kind::Include => "[\"PATTERN\", …]".into(),
-        Kind::Exempt | Kind::Clients => "[\"CLIENT\", …]".into(),
+        Kind::Clients | Kind::Exempt => "[\"CLIENT\", …]".into(),
         Kind::Users => "[\"USER\", …]".into(),
         Kind::HoursName => "\"NAME\"".into(),
         Kind::Rows(_) => "[{ … }, …]".into(),

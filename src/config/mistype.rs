@@ -43,10 +43,10 @@ fn wanted(kind: Kind) -> String {
         | Kind::Include
         | Kind::Clients
         | Kind::Users
-        | Kind::Files
-        | Kind::Windows
         | Kind::Offences
-        | Kind::Exempt => "a list of texts".into(),
+        | Kind::Exempt
+        | Kind::Files
+        | Kind::Windows => "a list of texts".into(),
         Kind::HoursName => "a name of [hours]".into(),
         Kind::Rows(_) => "tables".into(),
         Kind::FlagOr(_) => "true, false or a table".into(),
@@ -118,10 +118,10 @@ fn type_hint(title: &str, kind: Kind, found: &DeValue<'_>) -> Option<String> {
             | Kind::Quotes
             | Kind::Clients
             | Kind::Users
-            | Kind::Files
-            | Kind::Windows
             | Kind::Offences
-            | Kind::Exempt,
+            | Kind::Exempt
+            | Kind::Files
+            | Kind::Windows,
             DeValue::String(text),
         ) => Some(format!("write `{name} = [{text:?}]`")),
         (Kind::HoursName, DeValue::Array(_)) => {

@@ -1,7 +1,7 @@
 //! Who may use a service: judged from values, nothing is looked up here. What would have to be asked first
 //! (a name, a user) is said, and asked by others.
 //!
-//! [`judge`] decides, [`explain`] shows how, [`lint`] warns. [`table`] holds the networks of sets, a million of
+//! [`judge`] decides, [`explain`] shows how, [`lint`] and [`warnings`] warn. [`table`] holds the networks of sets, a million of
 //! them if need be, and [`hours`] knows the windows of a week. [`hosts_access`] is the language of hosts.allow.
 //!
 //! Answers are three-valued: yes, no, unknown. What can't be answered never satisfies an allow and never escapes
@@ -11,7 +11,6 @@ pub mod explain;
 pub mod hosts_access;
 pub mod hours;
 pub mod judge;
-
 pub mod lint;
 pub mod list;
 pub mod matching;
@@ -19,3 +18,4 @@ pub mod request;
 pub mod table;
 pub mod tables;
 pub mod truth;
+pub mod warnings;

@@ -1,7 +1,8 @@
 //! What the supervisor asks of the loader, and what comes back: each in a sealed memfd.
 //!
 //! The request comes with the packet `load`. The answer's first descriptor holds [`Loaded`]; a configuration that
-//! is good adds the configuration ([`crate::config::wire`]) and its launch plans ([`super::plans`]).
+//! is good adds the configuration ([`crate::config::wire`]), its launch plans ([`super::plans`]) and what its rules need
+//! ([`super::tables`]).
 
 use std::path::PathBuf;
 

@@ -15,4 +15,5 @@ pub mod plans;
 pub mod resolve;
 pub mod status;
 pub mod step;
+pub mod tables;
 pub mod writer;

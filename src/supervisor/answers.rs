@@ -29,7 +29,7 @@ impl Supervisor {
         (connection, client, local): (OwnedFd, Client, Option<SocketAddr>),
     ) {
         self.serial += 1;
-        let now = Timestamp::now().to_zoned(self.zone.clone());
+        let now = Timestamp::now().to_zoned(self.admittance.zone.clone());
         // Quotes are picked by the clock: nobody gains from guessing one.
         let pick = u64::try_from(now.timestamp().subsec_nanosecond()).unwrap_or(0) / 1000;
         let answer = builtin::answer(builtin, &now, pick);

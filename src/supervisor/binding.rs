@@ -9,6 +9,7 @@ use crate::model::endpoint::Endpoint;
 use crate::service::admission::ServiceKey;
 use crate::service::record::{Event, Record};
 use crate::sys::overlap::stop_new_handshakes;
+use crate::sys::rtnetlink::InterfaceNews;
 use crate::sys::{process, socket};
 
 use super::Supervisor;
@@ -70,8 +71,11 @@ impl Supervisor {
 
     /// An address or an interface came or went.
     pub(super) fn on_interface_news(&mut self) {
-        let changes = self.interface_news.as_mut().map(crate::sys::rtnetlink::InterfaceNews::drain);
-        if !changes.is_some_and(crate::sys::rtnetlink::Changes::is_any) {
+        let changes = self.interface_news.as_mut().map(InterfaceNews::drain).unwrap_or_default();
+        if changes.is_any() {
+            self.refresh_interfaces();
+        }
+        if !changes.may_help() {
             return;
         }
         self.rejoin_groups();

@@ -21,7 +21,7 @@ use super::services::{Absent, PlanId, Service};
 impl Supervisor {
     /// From here on the new configuration is the one.
     pub(super) fn commit(&mut self, prepared: Prepared) -> ReloadReport {
-        let Prepared { mut daemon, log, services, changes, sockets, close, plans, role_plans, first } =
+        let Prepared { mut daemon, log, services, changes, sockets, close, plans, beside, role_plans, first } =
             prepared;
         self.generation += 1;
         let mut warnings = self.keep_until_restart(&mut daemon);
@@ -36,6 +36,8 @@ impl Supervisor {
             // It is full, broken or gone; the next launcher gets them.
             self.give_up_launcher();
         }
+        self.admittance.replace(beside);
+        self.refresh_interfaces();
         let keys: Vec<ServiceKey> =
             services.into_iter().map(|service| self.commit_service(service)).collect();
         for socket in sockets {
@@ -110,11 +112,15 @@ impl Supervisor {
         let NewService { settings, place, digest, plan } = new;
         let plan = PlanId { generation: self.generation, index: plan };
         let Some(key) = self.services.by_name(settings.name.as_str()) else {
-            return self.services.insert(Service::new(settings, place, digest, plan));
+            let rules = self.admittance.rules(&settings, None);
+            return self.services.insert(Service::new(settings, place, rules, digest, plan));
         };
         self.admission.change(key, &settings.limits, self.now);
         if let Some(service) = self.services.get_mut(key) {
             let (was, is) = (service.settings.enabled, settings.enabled);
+            // Places are in the rules, too: the same settings at another place have new ones.
+            let same = Rc::ptr_eq(&service.settings, &settings).then_some(&service.rules.policy);
+            service.rules = self.admittance.rules(&settings, same);
             service.settings = settings;
             service.place = place;
             service.digest = digest;

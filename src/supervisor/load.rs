@@ -133,10 +133,10 @@ impl Supervisor {
         let Some(loaded) = loaded else {
             return self.refuse_load(own("the loader's answer is malformed"), waiting);
         };
-        let (Some(config), Some(plans)) = (fds.next(), fds.next()) else {
+        let (Some(config), Some(plans), Some(tables)) = (fds.next(), fds.next(), fds.next()) else {
             return self.refuse_load(loaded.errors, waiting);
         };
-        match self.prepare(&config, plans) {
+        match self.prepare(&config, plans, &tables) {
             Ok(prepared) => {
                 let mut report = self.commit(prepared);
                 let lines = loaded.warnings.iter().map(|w| &w.line).chain(&report.warnings).cloned();

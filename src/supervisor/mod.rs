@@ -10,6 +10,7 @@
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
+//! | `admittance` | what rules are judged by |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
@@ -36,6 +37,7 @@ pub mod options;
 
 mod accept;
 mod admin;
+mod admittance;
 mod answers;
 mod bans;
 mod binding;
@@ -84,8 +86,8 @@ struct Supervisor {
     /// Session numbers given out.
     serial: u64,
     is_init: bool,
-    /// The local time zone, read once.
-    zone: jiff::tz::TimeZone,
+    /// What rules are judged by, but for the rules.
+    admittance: admittance::Admittance,
     /// The limit of descriptors before superd raised its own.
     nofile: settings::RlimitPair,
 

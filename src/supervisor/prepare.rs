@@ -21,8 +21,10 @@ use super::pidfile::PidFile;
 use super::roles::role_plans;
 
 mod sockets;
+mod tables;
 
 use sockets::Undo;
+pub(super) use tables::Beside;
 
 /// A configuration that only has to be put in force.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Prepared {
     pub(super) sockets: Vec<NewSocket>,
     pub(super) close: Vec<ListenerKey>,
     pub(super) plans: OwnedFd,
+    /// What the rules need.
+    pub(super) beside: Beside,
     /// New plans of the roles, if they change with the configuration.
     pub(super) role_plans: Option<OwnedFd>,
     pub(super) first: Option<First>,
@@ -80,11 +84,17 @@ pub(super) enum Origin {
 
 impl Supervisor {
     /// Prepares the configuration that a loader has sent. The errors are for the admin, one text each.
-    pub(super) fn prepare(&mut self, config: &OwnedFd, plans: OwnedFd) -> Result<Prepared, Vec<String>> {
+    pub(super) fn prepare(
+        &mut self,
+        config: &OwnedFd,
+        plans: OwnedFd,
+        tables: &OwnedFd,
+    ) -> Result<Prepared, Vec<String>> {
         let broken = |what: &str| vec![format!("the loader's configuration is malformed: {what}")];
         let map = SealedMap::open(config.as_fd()).map_err(|error| broken(&error.to_string()))?;
         let reader = wire::Reader::new(&map).map_err(|error| broken(&error.to_string()))?;
         let services = self.decode_services(&reader).map_err(|error| broken(&error.to_string()))?;
+        let beside = tables::open(tables, &reader).map_err(|error| broken(&error.to_string()))?;
         let first = match self.generation {
             0 => Some(prepare_first(reader.daemon())?),
             _ => None,
@@ -101,6 +111,7 @@ impl Supervisor {
                 sockets,
                 close,
                 plans,
+                beside,
                 role_plans,
                 first,
             }),
@@ -120,13 +131,20 @@ impl Supervisor {
         plans.map(Some).map_err(|error| vec![format!("the plans of superd's processes: {error}")])
     }
 
-    /// Only services that are new or changed are decoded.
+    /// Only services that are new or changed are decoded. Of others at most the places are new.
     fn decode_services(&self, reader: &wire::Reader<'_>) -> Result<Vec<NewService>, wire::WireError> {
         let mut services = Vec::new();
         for (index, entry) in reader.services().enumerate() {
             let running = self.services.by_name(entry.name.as_str()).and_then(|key| self.services.get(key));
             let settings = match running {
-                Some(service) if service.digest == entry.digest => Rc::clone(&service.settings),
+                Some(service) if service.digest == entry.digest && entry.is_in_place(&service.settings) => {
+                    Rc::clone(&service.settings)
+                }
+                Some(service) if service.digest == entry.digest => {
+                    let mut moved = Service::clone(&service.settings);
+                    entry.put_places(&mut moved);
+                    Rc::new(moved)
+                }
                 _ => Rc::new(entry.decode()?),
             };
             let plan = u32::try_from(index).unwrap_or(u32::MAX);

@@ -13,6 +13,7 @@ use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
 use crate::service::reason::Reason;
 
+use super::admittance::Rules;
 use super::listeners::ListenerKey;
 use super::pools::PoolState;
 use super::slab::Slab;
@@ -24,6 +25,8 @@ pub(super) struct Service {
     pub(super) settings: Rc<settings::Service>,
     /// Where its table stands now.
     pub(super) place: Place,
+    /// Who may use it; what its names stand for changes without it.
+    pub(super) rules: Rules,
     /// Of the settings; tells whether a reload changes it.
     pub(super) digest: u64,
     /// How it is launched. Once it is gone this stays, and with it its generation, whose plans are kept for one
@@ -85,10 +88,17 @@ pub(super) struct Absent {
 }
 
 impl Service {
-    pub(super) fn new(settings: Rc<settings::Service>, place: Place, digest: u64, plan: PlanId) -> Self {
+    pub(super) fn new(
+        settings: Rc<settings::Service>,
+        place: Place,
+        rules: Rules,
+        digest: u64,
+        plan: PlanId,
+    ) -> Self {
         Self {
             settings,
             place,
+            rules,
             digest,
             plan,
             is_gone: false,

@@ -17,6 +17,7 @@ use crate::sys::rtnetlink::InterfaceNews;
 use crate::sys::{fd, process};
 
 use super::Supervisor;
+use super::admittance::Admittance;
 use super::signals::Signals;
 use super::{
     bans, collecting, farewells, launches, listeners, load, load_average, log, services, sessions, timers,
@@ -104,7 +105,7 @@ impl Supervisor {
             now,
             serial: 0,
             is_init: process::own_pid() == 1,
-            zone: jiff::tz::TimeZone::system(),
+            admittance: Admittance::default(),
             nofile: RlimitPair { soft, hard },
             signals,
             timers: timers::Timers::default(),

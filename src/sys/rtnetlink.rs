@@ -32,14 +32,34 @@ pub struct InterfaceNews {
 pub struct Changes {
     /// An address or a link came, or is not what it was.
     pub added: bool,
+    /// An address or a link went.
+    pub removed: bool,
     /// Announcements were lost: anything may have come.
     pub overflow: bool,
 }
 
 impl Changes {
     /// Is it worth to try again what could not be bound?
-    pub fn is_any(self) -> bool {
+    pub fn may_help(self) -> bool {
         self.added || self.overflow
+    }
+
+    /// Are this host's addresses perhaps others now?
+    pub fn is_any(self) -> bool {
+        self.added || self.removed || self.overflow
+    }
+}
+
+impl Changes {
+    /// Looks for links and addresses among these messages. Any bytes will do.
+    fn read(&mut self, mut datagram: &[u8]) {
+        while let Some((length, kind)) = header(datagram) {
+            self.added |= matches!(kind, libc::RTM_NEWLINK | libc::RTM_NEWADDR);
+            self.removed |= matches!(kind, libc::RTM_DELLINK | libc::RTM_DELADDR);
+            // Messages begin at multiples of four; the last one need not be filled up.
+            let Some(rest) = datagram.get(length.next_multiple_of(4)..) else { break };
+            datagram = rest;
+        }
     }
 }
 
@@ -61,7 +81,7 @@ impl InterfaceNews {
             let fd = std::os::fd::AsRawFd::as_raw_fd(&self.socket);
             match recv(fd, &mut self.buffer, MsgFlags::MSG_TRUNC) {
                 Ok(length) => match self.buffer.get(..length) {
-                    Some(datagram) => changes.added |= announces_more(datagram),
+                    Some(datagram) => changes.read(datagram),
                     None => changes.overflow = true,
                 },
                 Err(Errno::EINTR) => {}
@@ -77,19 +97,6 @@ impl AsFd for InterfaceNews {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// Is there a new link or a new address among these messages? Any bytes will do.
-fn announces_more(mut datagram: &[u8]) -> bool {
-    while let Some((length, kind)) = header(datagram) {
-        if kind == libc::RTM_NEWLINK || kind == libc::RTM_NEWADDR {
-            return true;
-        }
-        // Messages begin at multiples of four; the last one need not be filled up.
-        let Some(rest) = datagram.get(length.next_multiple_of(4)..) else { return false };
-        datagram = rest;
-    }
-    false
 }
 
 /// Length and type of the first message, if it is whole.
@@ -121,19 +128,21 @@ mod tests {
         let padded = [&odd[..], &[0; 3], &came[..]].concat();
         let mut endless = came.clone();
         endless[..4].copy_from_slice(&u32::MAX.to_ne_bytes());
-        let rows: [(&str, &[u8], bool); 9] = [
-            ("nothing", &[], false),
-            ("too short", &came[..15], false),
-            ("gone", &gone, false),
-            ("came", &came, true),
-            ("gone, came", &[&gone[..], &came[..]].concat(), true),
-            ("padded", &padded, true),
-            ("last one unpadded", &odd, false),
-            ("no length", &[0; 64], false),
-            ("longer than all", &endless, false),
+        let rows: [(&str, &[u8], (bool, bool)); 9] = [
+            ("nothing", &[], (false, false)),
+            ("too short", &came[..15], (false, false)),
+            ("gone", &gone, (false, true)),
+            ("came", &came, (true, false)),
+            ("gone, came", &[&gone[..], &came[..]].concat(), (true, true)),
+            ("padded", &padded, (true, true)),
+            ("last one unpadded", &odd, (false, true)),
+            ("no length", &[0; 64], (false, false)),
+            ("longer than all", &endless, (false, false)),
         ];
         for (what, bytes, expected) in rows {
-            assert_eq!(announces_more(bytes), expected, "{what}");
+            let mut changes = Changes::default();
+            changes.read(bytes);
+            assert_eq!((changes.added, changes.removed), expected, "{what}");
         }
     }
 
@@ -170,7 +179,7 @@ mod tests {
         ip("addr add 127.9.9.9/32 dev lo");
         assert!(next(&mut news).added);
         ip("addr del 127.9.9.9/32 dev lo");
-        assert_eq!(next(&mut news), Changes::default());
+        assert_eq!(next(&mut news), Changes { removed: true, ..Changes::default() });
     }
 
     #[test]

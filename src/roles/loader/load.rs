@@ -7,19 +7,28 @@ use nix::sys::resource::{Resource as Limit, getrlimit};
 use nix::unistd::Uid;
 
 use crate::config::draft::Draft;
-use crate::config::resolve::resolve;
+use crate::config::files::Files;
+use crate::config::resolve::{System, resolve};
 use crate::config::settings::{Config, Resource};
 use crate::config::situation::{Situation, runtime_dir};
 use crate::config::{diagnostic::Diagnostic, diagnostic::Report, load::load};
 
+use crate::policy::hosts_access::Tables;
+use crate::policy::{table, warnings};
+use crate::protocol::tables::{HostsFiles, Parts};
+
 use super::files::Disk;
 use super::interfaces;
+use super::lists::{self, Contents};
 use super::system::Machine;
+use super::{hosts, zones};
 
 /// What came of a load.
 pub struct Outcome {
     /// The configuration, if nothing is wrong with it.
     pub config: Option<Config>,
+    /// What its rules need beside it.
+    pub parts: Parts<Vec<u8>>,
     /// All that is wrong, and all warnings.
     pub report: Report,
 }
@@ -27,8 +36,47 @@ pub struct Outcome {
 /// Reads a configuration and looks everything up.
 pub fn load_from_disk(path: &Path, situation: &Situation) -> Outcome {
     let (draft, mut report) = load(path, &Disk, situation);
-    let config = draft.and_then(|draft| resolve(&draft, &Machine::default(), situation, &mut report));
-    Outcome { config, report }
+    let Some(draft) = draft else { return Outcome { config: None, parts: Parts::default(), report } };
+    let machine = Machine::default();
+    let beside = read_beside(&draft, &Disk, Some(&machine), situation, &mut report);
+    let config = resolve(&draft, &machine, situation, &mut report);
+    let zones = config.as_ref().map(|config| zones::read(config, &situation.environment, &mut report));
+    // A zone that can't be read is found last.
+    let config = config.filter(|_| !report.has_errors());
+    let parts = if config.is_some() { beside.parts(zones.unwrap_or_default()) } else { Parts::default() };
+    Outcome { config, parts, report }
+}
+
+/// What the files say that a configuration names.
+#[derive(Debug, Default)]
+pub struct Beside {
+    sets: Contents,
+    hosts: Vec<(HostsFiles, Tables)>,
+}
+
+/// Reads the lists and the hosts files that a configuration names, and warns of rules that are hardly meant.
+/// Without a system nobody is looked up.
+pub fn read_beside(
+    draft: &Draft,
+    files: &dyn Files,
+    system: Option<&dyn System>,
+    situation: &Situation,
+    report: &mut Report,
+) -> Beside {
+    let sets = lists::read(draft, files, situation, report);
+    let hosts = hosts::compile(draft, files, system, situation, report);
+    warnings::warn(draft, report);
+    Beside { sets, hosts }
+}
+
+impl Beside {
+    fn parts(self, zones: BTreeMap<String, Vec<u8>>) -> Parts<Vec<u8>> {
+        let sets = self.sets.into_iter().map(|(name, networks)| (name, table::build(&networks)));
+        let hosts = self.hosts.into_iter();
+        // What is made of strings and numbers is always JSON.
+        let hosts = hosts.map(|(files, tables)| (files, serde_json::to_vec(&tables).unwrap_or_default()));
+        Parts { sets: sets.collect(), zones, hosts: hosts.collect() }
+    }
 }
 
 /// As [`load_from_disk`], and holds the configuration against the interfaces that there are now.
@@ -36,7 +84,9 @@ pub fn check_on_disk(path: &Path, situation: &Situation) -> Report {
     let (draft, mut report) = load(path, &Disk, situation);
     let Some(draft) = draft else { return report };
     // The report alone counts here.
-    let _ = resolve(&draft, &Machine::default(), situation, &mut report);
+    let machine = Machine::default();
+    let _ = read_beside(&draft, &Disk, Some(&machine), situation, &mut report);
+    let _ = resolve(&draft, &machine, situation, &mut report);
     match interfaces::interfaces() {
         Ok(all) => crate::config::interfaces::check(&draft, &all, &mut report),
         Err(why) => {
@@ -46,9 +96,13 @@ pub fn check_on_disk(path: &Path, situation: &Situation) -> Report {
     report
 }
 
-/// Reads a configuration, and looks nothing up.
+/// Reads a configuration and the files that it names, and looks nothing up.
 pub fn read_from_disk(path: &Path, situation: &Situation) -> (Option<Draft>, Report) {
-    load(path, &Disk, situation)
+    let (draft, mut report) = load(path, &Disk, situation);
+    if let Some(draft) = &draft {
+        let _ = read_beside(draft, &Disk, None, situation, &mut report);
+    }
+    (draft, report)
 }
 
 /// Who this process is.

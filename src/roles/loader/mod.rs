@@ -13,15 +13,18 @@ use crate::config::settings::{self, Pool, PoolProtocol, Serves};
 use crate::config::wire;
 use crate::protocol::launch::{Gets, Malformed, Plan, ProgramPlan};
 use crate::protocol::load::{Loaded, Request};
-use crate::protocol::plans;
+use crate::protocol::{plans, tables};
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory::{SealedMap, sealed};
 use crate::sys::poll::PollSet;
 
 pub mod files;
+pub mod hosts;
 pub mod interfaces;
+pub mod lists;
 pub mod load;
 pub mod system;
+pub mod zones;
 
 /// Serves the one request of the channel.
 pub fn run(channel: &Channel) -> io::Result<()> {
@@ -33,7 +36,8 @@ pub fn run(channel: &Channel) -> io::Result<()> {
     let Some(config) = outcome.config else { return channel.send(b"refused", &[report.as_fd()]) };
     let text = sealed("superd-config", &wire::encode(&config).map_err(io::Error::other)?)?;
     let plans = sealed("superd-plans", &plans::encode(&plans_of(&config, &request)))?;
-    let fds: [BorrowedFd<'_>; 3] = [report.as_fd(), text.as_fd(), plans.as_fd()];
+    let tables = sealed("superd-tables", &tables::encode(outcome.parts)?)?;
+    let fds: [BorrowedFd<'_>; 4] = [report.as_fd(), text.as_fd(), plans.as_fd(), tables.as_fd()];
     channel.send(b"loaded", &fds)
 }
 

@@ -13,6 +13,8 @@ use crate::config::resolve::{Lookup, PathFacts, PathKind, System, UserEntry};
 use crate::model::endpoint::Transport;
 use crate::sys::accounts;
 
+use super::zones;
+
 /// As many symbolic links as the kernel follows before it says ELOOP.
 const MAX_LINKS: usize = 40;
 
@@ -78,7 +80,7 @@ impl System for Machine {
     }
 
     fn has_zone(&self, name: &str) -> bool {
-        jiff::tz::TimeZone::get(name).is_ok()
+        zones::exists(name)
     }
 
     fn path(&self, root: &Path, path: &Path) -> Lookup<PathFacts> {

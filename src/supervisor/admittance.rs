@@ -1,0 +1,83 @@
+//! What the rules of all services are judged by: the tables of the configuration in force, and this host's
+//! addresses as they are now.
+
+use std::rc::Rc;
+
+use jiff::tz::TimeZone;
+
+use crate::config::settings::{self, Level};
+use crate::policy::hosts_access;
+use crate::policy::judge::Policy;
+use crate::policy::request::Interfaces;
+use crate::policy::tables::Tables;
+use crate::protocol::tables::HostsFiles;
+use crate::sys::interfaces;
+
+use super::Supervisor;
+use super::prepare::Beside;
+
+/// Of all services.
+#[derive(Debug)]
+pub(super) struct Admittance {
+    /// Sets and hours.
+    pub(super) tables: Tables,
+    /// This host's addresses and networks.
+    pub(super) interfaces: Interfaces,
+    /// The zone of `[daemon]`.
+    pub(super) zone: TimeZone,
+    hosts: Vec<(HostsFiles, Rc<hosts_access::Tables>)>,
+}
+
+impl Default for Admittance {
+    fn default() -> Self {
+        let (tables, interfaces) = (Tables::default(), Interfaces::default());
+        Self { tables, interfaces, zone: TimeZone::UTC, hosts: Vec::new() }
+    }
+}
+
+/// The rules of one service.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// Those of its own.
+    pub(super) policy: Rc<Policy>,
+    /// Those of hosts.allow and hosts.deny, if it asks them.
+    #[expect(dead_code, reason = "asked where connections are judged")]
+    pub(super) hosts: Option<Rc<hosts_access::Tables>>,
+}
+
+impl Admittance {
+    /// Takes those of a new configuration.
+    pub(super) fn replace(&mut self, beside: Beside) {
+        let Beside { tables, zone, hosts } = beside;
+        (self.tables, self.zone, self.hosts) = (tables, zone, hosts);
+    }
+
+    /// The rules of a service; `before`: as they were, for the same settings.
+    pub(super) fn rules(&self, settings: &settings::Service, before: Option<&Rc<Policy>>) -> Rules {
+        let policy = before.map_or_else(|| Rc::new(Policy::new(&settings.access)), Rc::clone);
+        let hosts = settings.access.hosts_access.as_ref().and_then(|asked| {
+            let is_asked = |(allow, deny): &HostsFiles| *allow == asked.allow && *deny == asked.deny;
+            self.hosts.iter().find(|(files, _)| is_asked(files)).map(|(_, tables)| Rc::clone(tables))
+        });
+        Rules { policy, hosts }
+    }
+}
+
+impl Supervisor {
+    /// Asks the kernel for this host's addresses. What can't be asked stays as it was.
+    pub(super) fn refresh_interfaces(&mut self) {
+        match interfaces::addresses() {
+            Ok(all) => {
+                let own = all.iter().map(|own| own.address);
+                let links = all.iter().map(|own| own.network);
+                self.admittance.interfaces = Interfaces::new(own, links);
+            }
+            Err(error) => {
+                let text = format!(
+                    "`local` and `link` of rules may be out of date: the kernel does not say this host's addresses: {error}"
+                );
+                self.note(Level::Warning, &text);
+            }
+        }
+    }
+}
