@@ -40,7 +40,9 @@ impl Handlers {
 
     fn send(&self, orders: &[Order], fds: &[&OwnedFd]) {
         let mut packet = String::new();
-        orders.iter().for_each(|order| order.push(&mut packet));
+        for order in orders {
+            order.push(&mut packet);
+        }
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let channel = self.channel.as_ref().unwrap();
         until("room in the channel", || channel.send(packet.as_bytes(), &fds).ok());
@@ -77,10 +79,10 @@ impl Handlers {
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap()).collect()
     }
 
-    /// Its memory, in KiB.
+    /// Its own memory, in KiB: its code is shared with the other tests.
     fn memory(&self) -> u64 {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id())).unwrap();
-        field(&rollup, "Pss:").trim_end_matches(" kB").parse().unwrap()
+        field(&rollup, "Anonymous:").trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Processor time, in hundredths of a second.
@@ -167,7 +169,7 @@ fn a_connection_that_waits_costs_little() {
         handlers.receive();
         clients.extend(batch);
     }
-    // The last ones are there: so are the others.
+    // All are there when it is said of all.
     for id in 0..COUNT {
         handlers.expect("TAKE", |report| *report == Report::Take(id));
     }
@@ -184,7 +186,8 @@ fn who_waits_costs_no_processor_time() {
     deaf.shutdown(Shutdown::Write).unwrap();
     let mut full = handlers.client(3, "echo");
     full.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-    while full.write(&[0; 65_536]).is_ok() {}
+    let much = vec![0; 65_536];
+    while full.write(&much).is_ok() {}
     handlers.expect("TAKE 3", |report| *report == Report::Take(3));
     // What it takes to fill all buffers; then nothing for a while.
     let mut before = handlers.ticks();

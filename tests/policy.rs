@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use superd::config::access::{Access, Action, Clauses, Placed, Rule, Rules};
 use superd::model::client::Client;
 use superd::model::host::HostName;
+use superd::model::label::Label;
 use superd::model::network::Network;
 use superd::model::pattern::ClientPattern;
 use superd::model::place::Place;
@@ -340,6 +341,22 @@ fn hours_hold() {
     check(&short("", "", "", "gone"), &[(client("192.0.2.1"), "deny undecided 4")]);
 }
 
+#[test]
+fn sessions_know_the_hours_that_let_them_in() {
+    let (interfaces, tables) = (interfaces(), tables());
+    let request = Request::new(who("192.0.2.1"), noon(), &interfaces);
+    for (access, expected) in [
+        (short("", "", "", "day"), Some("day")),
+        (short("", "any", "", ""), None),
+        (ordered("deny hours {night}\nallow from {any} hours {day}\nallow"), Some("day")),
+        (ordered("deny hours {night}\nallow"), None),
+    ] {
+        let policy = Policy::new(&access);
+        let Verdict::Allow { rule, .. } = policy.judge(&request, &tables) else { panic!("it may") };
+        assert_eq!(policy.hours(rule).map(Label::as_str), expected);
+    }
+}
+
 /// What refuses by itself, or can't be told, leaves nothing to ask.
 #[test]
 fn cheap_tests_decide_before_dear_ones() {
@@ -659,7 +676,7 @@ fn changes_of_hours_are_complete() {
             let before = hours.is_inside(now);
             // Windows and jumps of the clock are at whole minutes.
             for _ in 0..3 * 24 * 60 {
-                now += Duration::from_secs(60);
+                now += Duration::from_mins(1);
                 if hours.is_inside(now) != before {
                     assert_eq!(foretold, Some(now), "{zone} {windows:?}");
                     break;

@@ -210,12 +210,17 @@ impl Access {
     fn each_place(&mut self, mut visit: impl FnMut(&mut Place)) {
         match &mut self.rules {
             Rules::Short(Clauses { deny, allow, users, hours }) => {
-                [deny, allow].into_iter().flatten().for_each(|said| visit(&mut said.place));
-                users.iter_mut().for_each(|said| visit(&mut said.place));
-                hours.iter_mut().for_each(|said| visit(&mut said.place));
+                let lists = [deny, allow].into_iter().flatten().map(|said| &mut said.place);
+                let users = users.iter_mut().map(|said| &mut said.place);
+                let hours = hours.iter_mut().map(|said| &mut said.place);
+                for place in lists.chain(users).chain(hours) {
+                    visit(place);
+                }
             }
             Rules::Ordered { rules, otherwise } => {
-                rules.iter_mut().for_each(|rule| visit(&mut rule.place));
+                for rule in rules {
+                    visit(&mut rule.place);
+                }
                 visit(&mut otherwise.place);
             }
         }

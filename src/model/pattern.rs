@@ -57,13 +57,12 @@ impl ClientPattern {
     /// Does whatever the other matches match this too? `false` also where that is not known.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Any, _) => true,
+            // Unknown: a name that is not confirmed is not known.
+            (Self::Any, _) | (Self::Unknown, Self::Paranoid) => true,
             (Self::Network(own), Self::Network(other)) => own.covers(other),
             (Self::Below(domain), Self::Name(name) | Self::Below(name)) => {
                 name.is_below(domain) || self == other
             }
-            // A name that is not confirmed is not known.
-            (Self::Unknown, Self::Paranoid) => true,
             _ => self == other,
         }
     }

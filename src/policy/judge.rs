@@ -24,7 +24,7 @@ pub struct Policy {
 
 #[derive(Debug)]
 enum Form {
-    Short(Clauses),
+    Short(Box<Clauses>),
     Ordered { rules: Vec<Prepared>, otherwise: Placed<Action> },
 }
 
@@ -109,12 +109,12 @@ impl Policy {
             value: clients(&said.value),
         };
         let form = match &access.rules {
-            Rules::Short(clauses) => Form::Short(Clauses {
+            Rules::Short(clauses) => Form::Short(Box::new(Clauses {
                 deny: clauses.deny.as_ref().map(placed),
                 allow: clauses.allow.as_ref().map(placed),
                 users: clauses.users.clone(),
                 hours: clauses.hours.clone(),
-            }),
+            })),
             Rules::Ordered { rules, otherwise } => Form::Ordered {
                 rules: rules
                     .iter()
@@ -155,11 +155,11 @@ impl Policy {
         }
     }
 
-    /// When hours that decide by themselves end, for sessions that end with them: a key of the tables.
-    pub fn hours(&self) -> Option<&Label> {
+    /// The hours by which a client was let in, by this rule if there was one: sessions may end with them.
+    pub fn hours<'p>(&'p self, rule: Option<&'p Rule>) -> Option<&'p Label> {
         match &self.form {
             Form::Short(clauses) => clauses.hours.as_ref().map(|hours| &hours.value),
-            Form::Ordered { .. } => None,
+            Form::Ordered { .. } => rule.and_then(|rule| rule.hours.as_ref()),
         }
     }
 }
@@ -285,6 +285,7 @@ struct Walk<'p> {
 }
 
 /// Where the walk ends, if nothing that is still open decides otherwise.
+#[derive(Clone, Copy)]
 struct End<'p> {
     action: Action,
     cause: Cause,

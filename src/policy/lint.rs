@@ -40,18 +40,17 @@ fn short(clauses: &Clauses, out: &mut Vec<Warning>) {
         }
     }
     if let (Some(allow), Some(deny)) = (&clauses.allow, &clauses.deny) {
+        let covering = |pattern: &ClientPattern| {
+            deny.value.iter().find(|outer| **outer != ClientPattern::Any && outer.covers(pattern))
+        };
         for pattern in allow.value.iter().filter(|pattern| **pattern != ClientPattern::Any) {
-            if let Some(outer) = deny.value.iter().filter(not_any).find(|outer| outer.covers(pattern)) {
+            if let Some(outer) = covering(pattern) {
                 let message =
                     format!("`{pattern}` of `allow` is refused by `{outer}` of `deny`, which comes first");
                 warn(out, &allow.place, "shadowed", &message, None);
             }
         }
     }
-}
-
-fn not_any(pattern: &&ClientPattern) -> bool {
-    **pattern != ClientPattern::Any
 }
 
 fn ordered(rules: &[Rule], otherwise: &Placed<Action>, out: &mut Vec<Warning>) {
@@ -101,9 +100,10 @@ fn matches_all(rule: &Rule) -> bool {
 /// What is wrong in a list of patterns.
 fn list(place: &Place, patterns: &[ClientPattern], out: &mut Vec<Warning>) {
     for (inner, outer) in inside_others(patterns) {
-        let message = match inner == outer {
-            true => format!("`{inner}` is said twice"),
-            false => format!("`{inner}` adds nothing to `{outer}`"),
+        let message = if inner == outer {
+            format!("`{inner}` is said twice")
+        } else {
+            format!("`{inner}` adds nothing to `{outer}`")
         };
         warn(out, place, "duplicate", &message, None);
     }

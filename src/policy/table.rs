@@ -9,7 +9,8 @@
 //! There are three kinds: IPv4, IPv6 with a prefix of at most 64 bits, whose upper halves say all, and the rest of
 //! IPv6.
 //!
-//! The bytes: a head (mark, networks given, networks of each kind, as 8 bytes each), then for each kind the levels, the top first and all first addresses last, and the lengths of their prefixes, a byte each.
+//! The bytes: a head (mark, networks given, and of each kind its networks and the shortest prefix, as 8 bytes each),
+//! then for each kind the levels, the top first and all first addresses last, and the prefixes, a byte each.
 //! Numbers are little-endian; each part begins at a multiple of [`BLOCK`], and is filled up with ones.
 
 use std::fmt;
@@ -40,6 +41,8 @@ struct Kind {
     /// From the top to all first addresses.
     levels: Vec<Range<usize>>,
     prefixes: Range<usize>,
+    /// The shortest of the prefixes.
+    shortest: u8,
 }
 
 /// Bytes that are no table.
@@ -62,10 +65,10 @@ impl Table {
             Some(u64::from_le_bytes(*word))
         };
         let (mark, networks) = (word(0).ok_or(NotATable)?, word(8).ok_or(NotATable)?);
-        let counts = (word(16).ok_or(NotATable)?, word(24).ok_or(NotATable)?, word(32).ok_or(NotATable)?);
-        let (v4, end) = kind::<u32>(counts.0, BLOCK, bytes.len()).ok_or(NotATable)?;
-        let (v6_upper, end) = kind::<u64>(counts.1, end, bytes.len()).ok_or(NotATable)?;
-        let (v6, end) = kind::<u128>(counts.2, end, bytes.len()).ok_or(NotATable)?;
+        let said = |at: usize| word(at).zip(word(at + 8)).ok_or(NotATable);
+        let (v4, end) = kind::<u32>(said(16)?, BLOCK, bytes.len()).ok_or(NotATable)?;
+        let (v6_upper, end) = kind::<u64>(said(32)?, end, bytes.len()).ok_or(NotATable)?;
+        let (v6, end) = kind::<u128>(said(48)?, end, bytes.len()).ok_or(NotATable)?;
         if mark != MARK || end != bytes.len() {
             return Err(NotATable);
         }
@@ -182,10 +185,15 @@ impl Key for u128 {
 impl Kind {
     /// Finds the last network that begins at or before `key`, from the top down, and sees if it reaches so far.
     fn holds<K: Key>(&self, bytes: &[u8], key: K) -> bool {
-        self.last_up_to(bytes, key).is_some_and(|(first, prefix)| key.agrees(first, prefix))
+        let Some((first, at)) = self.last_up_to(bytes, key) else { return false };
+        // Most often this tells, and saves another wait for memory.
+        if key == first || !key.agrees(first, self.shortest) {
+            return key == first;
+        }
+        bytes.get(self.prefixes.start + at).is_some_and(|prefix| key.agrees(first, *prefix))
     }
 
-    fn last_up_to<K: Key>(&self, bytes: &[u8], key: K) -> Option<(K, u8)> {
+    fn last_up_to<K: Key>(&self, bytes: &[u8], key: K) -> Option<(K, usize)> {
         let mut at = 0;
         for level in &self.levels {
             let block = bytes.get(level.start + at * BLOCK..level.end)?.first_chunk()?;
@@ -194,12 +202,12 @@ impl Kind {
         // What fills the last block up is not before any address but the last of all.
         at = at.min(self.prefixes.len().checked_sub(1)?);
         let first = K::read(bytes.get(self.levels.last()?.start + at * K::SIZE..)?)?;
-        Some((first, *bytes.get(self.prefixes.start + at)?))
+        Some((first, at))
     }
 }
 
 /// The places of `count` networks whose levels begin at `start`, and their end; `None` if that is beyond `limit`.
-fn kind<K: Key>(count: u64, start: usize, limit: usize) -> Option<(Kind, usize)> {
+fn kind<K: Key>((count, shortest): (u64, u64), start: usize, limit: usize) -> Option<(Kind, usize)> {
     let count = usize::try_from(count).ok().filter(|count| *count <= limit)?;
     let mut levels = Vec::new();
     let mut at = start;
@@ -211,7 +219,8 @@ fn kind<K: Key>(count: u64, start: usize, limit: usize) -> Option<(Kind, usize)>
     }
     let prefixes = at..at.checked_add(count)?;
     let end = prefixes.end.checked_next_multiple_of(BLOCK)?;
-    (end <= limit).then_some((Kind { levels, prefixes }, end))
+    let [shortest, ..] = shortest.to_le_bytes();
+    (end <= limit).then_some((Kind { levels, prefixes, shortest }, end))
 }
 
 /// Of how many networks an entry of each level is the first, from the top down to 1.
@@ -226,8 +235,7 @@ fn steps<K: Key>(count: usize) -> impl Iterator<Item = usize> {
 
 /// The upper half of an address.
 fn upper(address: Ipv6Addr) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = address.octets();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX)
 }
 
 /// The bytes of a table of these networks, in any order; they may overlap.
@@ -243,8 +251,10 @@ pub fn build(networks: &[Network]) -> Vec<u8> {
     let (v4, v6_upper, v6) = (uncovered(v4), uncovered(v6_upper), uncovered(v6));
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&MARK.to_le_bytes());
-    for count in [networks.len(), v4.len(), v6_upper.len(), v6.len()] {
-        bytes.extend_from_slice(&(count as u64).to_le_bytes());
+    bytes.extend_from_slice(&(networks.len() as u64).to_le_bytes());
+    for (count, shortest) in [summary(&v4), summary(&v6_upper), summary(&v6)] {
+        bytes.extend_from_slice(&count.to_le_bytes());
+        bytes.extend_from_slice(&shortest.to_le_bytes());
     }
     fill(&mut bytes);
     write(&v4, &mut bytes);
@@ -259,6 +269,12 @@ fn uncovered<K: Key>(mut networks: Vec<(K, u8)>) -> Vec<(K, u8)> {
     networks.sort_unstable();
     networks.dedup_by(|(first, _), (outer, prefix)| outer.agrees(*first, *prefix));
     networks
+}
+
+/// How many there are, and the shortest prefix.
+fn summary<K>(networks: &[(K, u8)]) -> (u64, u64) {
+    let shortest = networks.iter().map(|(_, prefix)| *prefix).min().unwrap_or(0);
+    (networks.len() as u64, shortest.into())
 }
 
 fn write<K: Key>(networks: &[(K, u8)], bytes: &mut Vec<u8>) {
@@ -319,7 +335,7 @@ mod tests {
         for cut in 0..good.len() {
             assert_eq!(Table::open(good[..cut].to_vec()).err(), Some(NotATable), "cut at {cut}");
         }
-        for (at, byte) in [(0, b'x'), (16, 200), (16, 0), (23, 255), (24, 0), (31, 255)] {
+        for (at, byte) in [(0, b'x'), (16, 200), (16, 0), (23, 255), (32, 0), (39, 255)] {
             let mut bad = good.clone();
             bad[at] = byte;
             assert_eq!(Table::open(bad).err(), Some(NotATable), "{byte} at {at}");

@@ -138,10 +138,8 @@ impl Truth {
             (Self::Yes(_), _) => self,
             (_, Self::Yes(_)) => other,
             (Self::Pending(a), Self::Pending(b)) => Self::Pending(a.and(b)),
-            (Self::Pending(_), _) => self,
-            (_, Self::Pending(_)) => other,
-            (Self::Unknown(_), _) => self,
-            (Self::No, _) => other,
+            (Self::Pending(_), _) | (Self::Unknown(_), Self::Unknown(_) | Self::No) => self,
+            (Self::Unknown(_) | Self::No, _) => other,
         }
     }
 
@@ -151,11 +149,9 @@ impl Truth {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
             (Self::Pending(a), Self::Pending(b)) => Self::Pending(a.and(b)),
-            (Self::Pending(_), _) => self,
-            (_, Self::Pending(_)) => other,
-            (Self::Unknown(_), _) => self,
-            (_, Self::Unknown(_)) => other,
             (Self::Yes(a), Self::Yes(b)) => Self::Yes(a.max(b)),
+            (Self::Pending(_), _) | (Self::Unknown(_), Self::Unknown(_) | Self::Yes(_)) => self,
+            (Self::Unknown(_) | Self::Yes(_), _) => other,
         }
     }
 }

@@ -284,7 +284,7 @@ impl Report {
     }
 }
 
-fn text(packet: &[u8]) -> Result<&str, Malformed> {
+pub(super) fn text(packet: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(packet).map_err(|_| Malformed)
 }
 
@@ -294,10 +294,10 @@ fn number<T: FromStr>(text: &str) -> Result<T, Malformed> {
 }
 
 /// `name=value`, with one blank between.
-struct Fields<'a>(&'a str);
+pub(super) struct Fields<'a>(pub(super) &'a str);
 
 impl<'a> Fields<'a> {
-    fn get(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.0.split(' ').filter_map(|field| field.split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v)
     }
 
@@ -305,11 +305,11 @@ impl<'a> Fields<'a> {
         self.get(name).filter(|text| !text.is_empty()).map(str::to_owned).ok_or(Malformed)
     }
 
-    fn number<T: FromStr>(&self, name: &str) -> Result<T, Malformed> {
+    pub(super) fn number<T: FromStr>(&self, name: &str) -> Result<T, Malformed> {
         number(self.get(name).ok_or(Malformed)?)
     }
 
-    fn time(&self, name: &str) -> Result<Option<Duration>, Malformed> {
+    pub(super) fn time(&self, name: &str) -> Result<Option<Duration>, Malformed> {
         self.get(name).map(|text| Ok(Duration::from_millis(number(text)?))).transpose()
     }
 }

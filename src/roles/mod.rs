@@ -11,6 +11,7 @@
 //! | writer   | superd  | on demand      | writes to files, which may wait for a disk |
 //! | collector | helper  | while wanted   | collects lines of programs' standard errors |
 //! | handlers | helper  | while wanted   | serves the built-in services |
+//! | resolver | helper  | while wanted   | asks for names of addresses, and ident servers |
 
 use std::ffi::{CStr, OsString};
 use std::io;
@@ -25,6 +26,7 @@ pub mod collector;
 pub mod handlers;
 pub mod launcher;
 pub mod loader;
+pub mod resolver;
 pub mod stage;
 pub mod writer;
 
@@ -47,6 +49,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some("collector") => enter(c"superd-collect").and_then(|channel| collector::run(&channel)),
         Some("handlers") => enter(c"superd-handlers").and_then(|channel| handlers::run(&channel)),
         Some("loader") => enter(c"superd-loader").and_then(|channel| loader::run(&channel)),
+        Some("resolver") => enter(c"superd-resolver").and_then(|channel| resolver::run(&channel)),
         Some("writer") => enter(c"superd-writer").and_then(|channel| writer::run(&channel)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such role")),
     };

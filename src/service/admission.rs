@@ -166,6 +166,13 @@ impl Admission {
         self.total = self.total.saturating_sub(1);
     }
 
+    /// The service has other limits from now on: a rate that was slower does not hold it up any longer.
+    pub fn change(&mut self, service: ServiceKey, limits: &Limits, now: Instant) {
+        if let (Some(counts), Some(rate)) = (self.services.get_mut(service), limits.rate) {
+            counts.meter.change(rate, now);
+        }
+    }
+
     /// The service is gone, and so are its sessions: its key may become another one's.
     pub fn forget(&mut self, service: ServiceKey) {
         if let Some(counts) = self.services.get_mut(service) {

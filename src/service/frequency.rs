@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::model::address::Source;
 use crate::model::rate::Rate;
 
-use super::rate::{Meter, step};
+use super::rate::{Meter, bounded, step};
 use super::sources::SourceTable;
 
 /// What the sources without a place share, for each service.
@@ -32,13 +32,16 @@ impl<S: BuildHasher> Frequency<S> {
     /// Counts a source at a service, or says when there is room for it again.
     pub fn allow(&mut self, service: u32, source: Source, rate: Rate, now: Instant) -> Result<(), Instant> {
         if let Some(mut place) = self.table.place(service, source, now) {
-            let state = step(place.end(), rate, now)?;
-            place.keep_until(state);
-            return Ok(());
+            let before = bounded(place.end(), rate, now);
+            let counted = step(before, rate, now);
+            place.keep_until(counted.unwrap_or(before));
+            return counted.map(drop);
         }
         let share = self.table.share(source, SHARES);
         let meters = self.shared.entry(service).or_insert_with(|| Box::new([Meter::default(); SHARES]));
-        meters.get_mut(share).map_or(Ok(()), |meter| meter.allow(rate, now))
+        let Some(meter) = meters.get_mut(share) else { return Ok(()) };
+        meter.change(rate, now);
+        meter.allow(rate, now)
     }
 
     /// The service is gone.
@@ -94,6 +97,16 @@ mod tests {
         for (number, (service, source, at, expected)) in steps.into_iter().enumerate() {
             assert_eq!(frequency.allow(service, source, rate, at), expected, "step {number}");
         }
+    }
+
+    #[test]
+    fn a_faster_rate_holds_at_once() {
+        let (mut frequency, start) = (frequency(), Instant::now());
+        let (slow, fast) = (Rate::new(1, Per::Hour, 1).unwrap(), Rate::new(1, Per::Second, 1).unwrap());
+        assert_eq!(frequency.allow(1, v4(7), slow, start), Ok(()));
+        let later = start + fast.interval();
+        assert_eq!(frequency.allow(1, v4(7), fast, start), Err(later));
+        assert_eq!(frequency.allow(1, v4(7), fast, later), Ok(()));
     }
 
     #[test]

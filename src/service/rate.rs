@@ -1,8 +1,7 @@
 //! Whether something comes too often: the generic cell rate algorithm (ITU-T I.371), one moment of state.
 //!
 //! What is kept is when the last one would have come if all had come evenly. That may lie ahead of now by a
-//! burst, never by more, also where the rate was another one before. What is refused leaves no trace, so that
-//! asking again and again does not make it later.
+//! burst, never by more. What is refused leaves no trace, so that asking again and again does not make it later.
 
 use std::time::Instant;
 
@@ -10,9 +9,14 @@ use crate::model::rate::Rate;
 
 /// One more at `now`: the state after it, or when there is room for it again.
 pub fn step(state: Instant, rate: Rate, now: Instant) -> Result<Instant, Instant> {
+    let after = state.max(now) + rate.interval();
     let latest = now + rate.allowance();
-    let after = state.clamp(now, latest) + rate.interval();
     if after <= latest { Ok(after) } else { Err(now + after.duration_since(latest)) }
+}
+
+/// The state where the rate may have been a slower one before: what is owed to that is no more than a burst.
+pub fn bounded(state: Instant, rate: Rate, now: Instant) -> Instant {
+    state.min(now + rate.allowance())
 }
 
 /// The state of one rate.
@@ -25,6 +29,11 @@ impl Meter {
     /// When there is room for one more; `None`: now. Counts nothing.
     pub fn retry_at(self, rate: Rate, now: Instant) -> Option<Instant> {
         step(self.state.unwrap_or(now), rate, now).err()
+    }
+
+    /// The rate is another one from now on.
+    pub fn change(&mut self, rate: Rate, now: Instant) {
+        self.state = self.state.map(|state| bounded(state, rate, now));
     }
 
     /// Counts one, or says when there is room for it again.
@@ -88,7 +97,10 @@ mod tests {
         let (slow, fast) = (Rate::new(1, Per::Hour, 2).unwrap(), Rate::new(10, Per::Second, 10).unwrap());
         let (mut meter, now) = (Meter::default(), Instant::now());
         assert_eq!((meter.allow(slow, now), meter.allow(slow, now)), (Ok(()), Ok(())));
-        assert_eq!(meter.retry_at(fast, now), Some(now + fast.interval()));
+        meter.change(fast, now);
+        let later = now + fast.interval();
+        assert_eq!(meter.retry_at(fast, now), Some(later));
+        assert_eq!(meter.allow(fast, later), Ok(()));
     }
 
     #[test]

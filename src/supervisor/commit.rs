@@ -115,6 +115,7 @@ impl Supervisor {
             let rules = self.admittance.rules(&settings, None);
             return self.services.insert(Service::new(settings, place, rules, digest, plan));
         };
+        self.admission.change(key, &settings.limits, self.now);
         if let Some(service) = self.services.get_mut(key) {
             let (was, is) = (service.settings.enabled, settings.enabled);
             // Places are in the rules, too: the same settings at another place have new ones.

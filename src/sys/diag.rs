@@ -13,14 +13,14 @@ use super::kind::SocketKind;
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`.
 const SHUTDOWN_RECEIVE: u8 = 1;
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SHOW_QUEUE: u32 = 0x10; // UDIAG_SHOW_RQLEN
 const UNIX_QUEUE: u16 = 4; // UNIX_DIAG_RQLEN
 const UNIX_SHUTDOWN: u16 = 6; // UNIX_DIAG_SHUTDOWN
 const INET_SHUTDOWN: u16 = 8; // INET_DIAG_SHUTDOWN
 
 /// `struct nlmsghdr`.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 
 /// An answer to a dump is at most this long (`NLMSG_GOODSIZE`, at most 32 KiB).
 const MOST: usize = 32 * 1024;
@@ -84,15 +84,17 @@ fn udp_request(kind: SocketKind) -> Vec<u8> {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small constants of the kernel
 mod bytes {
     pub(super) const AF_UNIX: u8 = libc::AF_UNIX as u8;
-    pub(super) const AF_INET: u8 = libc::AF_INET as u8;
-    pub(super) const AF_INET6: u8 = libc::AF_INET6 as u8;
+    pub(in crate::sys) const AF_INET: u8 = libc::AF_INET as u8;
+    pub(in crate::sys) const AF_INET6: u8 = libc::AF_INET6 as u8;
+    pub(in crate::sys) const TCP: u8 = libc::IPPROTO_TCP as u8;
     pub(super) const UDP: u8 = libc::IPPROTO_UDP as u8;
     pub(super) const DONE: u16 = libc::NLMSG_DONE as u16;
-    pub(super) const ERROR: u16 = libc::NLMSG_ERROR as u16;
+    pub(in crate::sys) const ERROR: u16 = libc::NLMSG_ERROR as u16;
 }
-use bytes::{AF_INET, AF_INET6, AF_UNIX, DONE, ERROR, UDP};
+pub(super) use bytes::{AF_INET, AF_INET6, ERROR, TCP};
+use bytes::{AF_UNIX, DONE, UDP};
 
-fn message(flags: i32, body: &[u32]) -> Vec<u8> {
+pub(super) fn message(flags: i32, body: &[u32]) -> Vec<u8> {
     let length = u32::try_from(HEADER + size_of_val(body)).unwrap_or_default();
     let kind_and_flags =
         [SOCK_DIAG_BY_FAMILY, u16::try_from(flags).unwrap_or_default()].map(u16::to_ne_bytes);
@@ -146,11 +148,11 @@ impl Table {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn half(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 

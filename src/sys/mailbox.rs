@@ -89,7 +89,7 @@ impl Mailbox {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_name = (&raw mut *name).cast();
-            header.msg_hdr.msg_namelen = size_of::<sockaddr_storage>() as _;
+            header.msg_hdr.msg_namelen = NAME_SIZE;
             header.msg_hdr.msg_control = (&raw mut *control).cast();
             header.msg_hdr.msg_controllen = size_of::<Control>() as _;
         }
@@ -99,7 +99,7 @@ impl Mailbox {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as _,
+                HEADERS,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -179,6 +179,18 @@ impl Mailbox {
     }
 }
 
+#[allow(clippy::cast_possible_truncation)] // 128 and 32
+const NAME_SIZE: libc::socklen_t = size_of::<sockaddr_storage>() as _;
+#[allow(clippy::cast_possible_truncation)]
+const HEADERS: libc::c_uint = BATCH as _;
+
+/// The length of a control message with a `T`.
+#[allow(clippy::cast_possible_truncation)] // below 100
+const fn length_of<T>() -> usize {
+    // SAFETY: CMSG_LEN computes a length.
+    unsafe { libc::CMSG_LEN(size_of::<T>() as u32) as usize }
+}
+
 #[allow(clippy::cast_possible_truncation)] // below 100
 const fn space_for(length: usize) -> usize {
     // SAFETY: CMSG_SPACE computes a length.
@@ -223,7 +235,7 @@ impl Control {
         unsafe {
             (*header).cmsg_level = level;
             (*header).cmsg_type = kind;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
+            (*header).cmsg_len = length_of::<T>();
             libc::CMSG_DATA(header).cast::<T>().write_unaligned(value);
         }
         space_for(size_of::<T>())
@@ -279,7 +291,7 @@ unsafe fn target_of(header: &msghdr) -> Option<Target> {
 unsafe fn read<T: Copy>(part: *const cmsghdr) -> Option<T> {
     // SAFETY: the caller's promise.
     unsafe {
-        let fits = (*part).cmsg_len as usize >= libc::CMSG_LEN(size_of::<T>() as u32) as usize;
+        let fits = (*part).cmsg_len >= length_of::<T>();
         fits.then(|| {
             let mut value = MaybeUninit::<T>::uninit();
             std::ptr::copy_nonoverlapping(libc::CMSG_DATA(part), value.as_mut_ptr().cast(), size_of::<T>());

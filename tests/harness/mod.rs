@@ -10,6 +10,7 @@
 
 pub mod asker;
 pub mod client;
+pub mod dns;
 pub mod inbox;
 pub mod link;
 pub mod machine;

@@ -48,8 +48,10 @@ mod tests {
 
     use super::*;
     use crate::model::endpoint::{Endpoint, InetEndpoint, Transport};
+    use crate::model::offence::Offence;
     use crate::model::place::Place;
     use crate::model::session::SessionId;
+    use crate::service::ban::Cause;
     use crate::service::reason::Reason;
     use crate::service::record::ExitStatus;
 
@@ -114,6 +116,20 @@ mod tests {
         );
         let others = Record::general(Event::RefuseOthers { count: 9 });
         assert_eq!(line(&others, ClientDetail::Full), "refuse - client=- count=9");
+    }
+
+    #[test]
+    fn bans() {
+        let who = "2001:db8:1:2::/64".parse().unwrap();
+        let cause = Cause::Offence(Offence::Exit(255));
+        let ban = |others| Event::Ban { who, cause, length: Duration::from_mins(1), others };
+        check(ban(0), "ban finger source=2001:db8:1:2::/64 cause=exit:255 for=60.000");
+        check(ban(7), "ban finger source=2001:db8:1:2::/64 cause=exit:255 for=60.000 others=7");
+        check(Event::Unban { who }, "unban finger source=2001:db8:1:2::/64");
+        for (detail, source) in [(ClientDetail::Prefix, "2001:db8:1::/48"), (ClientDetail::None, "-")] {
+            let record = Record::general(Event::Unban { who });
+            assert_eq!(line(&record, detail), format!("unban - source={source}"));
+        }
     }
 
     #[test]

@@ -40,7 +40,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut deadlines = Deadlines::default();
-        [(2, 7), (1, 8), (1, 9), (3, 5)].into_iter().for_each(|(seconds, id)| deadlines.set(at(seconds), id));
+        for (seconds, id) in [(2, 7), (1, 8), (1, 9), (3, 5)] {
+            deadlines.set(at(seconds), id);
+        }
         deadlines.cancel(at(1), 9);
         assert_eq!(deadlines.next(), Some(at(1)));
         assert_eq!(deadlines.take_due(start), None);

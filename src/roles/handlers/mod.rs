@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use jiff::tz::TimeZone;
@@ -85,23 +85,31 @@ fn serve(channel: &Channel, first: fn() -> Vec<Guard>, last: fn() -> Vec<Guard>)
         shared.inboxes.iter().map(|inbox| Worker::new(&shared, inbox)).collect::<io::Result<_>>()?;
     let mut lacks = first();
     let gate = Mutex::new(());
+    let (arrived, arrivals) = mpsc::channel();
     thread::scope(|scope| {
         let closed = gate.lock();
         let crew: io::Result<Vec<_>> = workers
             .into_iter()
             .map(|worker| {
-                thread::Builder::new().spawn_scoped(scope, || {
+                let (arrived, gate, shared) = (arrived.clone(), &gate, &shared);
+                thread::Builder::new().spawn_scoped(scope, move || {
+                    // Who counts the arrivals outlives all threads.
+                    let _ = arrived.send(());
                     drop(gate.lock());
-                    let _end = EndOfAll(&shared);
+                    let _end = EndOfAll(shared);
                     worker.run()
                 })
             })
             .collect();
         let crew = crew.inspect_err(|_| shared.stop())?;
+        // The first steps of a thread are libc's, and need calls that the last guard refuses.
+        arrivals.iter().take(crew.len()).for_each(drop);
         let mut outbox = Outbox::default();
         outbox.push(Report::Ready);
         lacks.extend(last());
-        lacks.into_iter().for_each(|lack| outbox.push(Report::Lacks(lack)));
+        for lack in lacks {
+            outbox.push(Report::Lacks(lack));
+        }
         outbox.flush(channel);
         drop(closed);
         let outcomes = crew

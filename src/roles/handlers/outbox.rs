@@ -14,14 +14,12 @@ pub(super) struct Outbox(VecDeque<String>);
 
 impl Outbox {
     pub(super) fn push(&mut self, report: Report) {
-        match self.0.back_mut().filter(|packet| packet.len() + MAX_LINE <= MAX_PACKET) {
-            Some(packet) => report.push(packet),
-            None => {
-                let mut packet = String::with_capacity(MAX_LINE);
-                report.push(&mut packet);
-                self.0.push_back(packet);
-            }
+        if let Some(packet) = self.0.back_mut().filter(|packet| packet.len() + MAX_LINE <= MAX_PACKET) {
+            return report.push(packet);
         }
+        let mut packet = String::with_capacity(MAX_LINE);
+        report.push(&mut packet);
+        self.0.push_back(packet);
     }
 
     pub(super) fn is_empty(&self) -> bool {

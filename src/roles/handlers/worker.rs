@@ -166,7 +166,9 @@ impl<'s> Worker<'s> {
             if is_blocked || self.held.is_empty() {
                 return Ok(());
             }
-            std::mem::take(&mut self.held).into_iter().for_each(|id| self.serve(id, FRESH, now));
+            for id in std::mem::take(&mut self.held) {
+                self.serve(id, FRESH, now);
+            }
         }
     }
 
@@ -193,16 +195,15 @@ impl<'s> Worker<'s> {
     /// A connection that can't be watched for want of memory would never go on.
     fn watch(&mut self, id: u64, wanted: Interest) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let watched = match stream.watched {
-            Some(_) => self.set.change(stream.as_fd(), id, wanted),
-            None => {
-                stream.set_no_delay();
-                stream.armed = stream.due();
-                if let Some(at) = stream.armed {
-                    self.deadlines.set(at, id);
-                }
-                self.set.watch(stream.as_fd(), id, wanted)
+        let watched = if stream.watched.is_some() {
+            self.set.change(stream.as_fd(), id, wanted)
+        } else {
+            stream.set_no_delay();
+            stream.armed = stream.due();
+            if let Some(at) = stream.armed {
+                self.deadlines.set(at, id);
             }
+            self.set.watch(stream.as_fd(), id, wanted)
         };
         stream.watched = Some(wanted);
         if watched.is_err() {

@@ -24,12 +24,12 @@ fn connections(count: usize) -> (Vec<UnixStream>, Vec<OwnedFd>) {
 fn a_packet_brings_many_connections_in_their_order() {
     let mut handlers = Handlers::start();
     let (mut clients, accepted) = connections(BATCH);
-    let kind = |id: u64| if id % 2 == 0 { "echo" } else { "chargen" };
+    let kind = |id: u64| if id.is_multiple_of(2) { "echo" } else { "chargen" };
     let orders: Vec<_> = (0..BATCH as u64).map(|id| Order::Builtin(stream(id, kind(id)))).collect();
     handlers.send(&orders, &accepted.iter().collect::<Vec<_>>());
     drop(accepted);
     for (id, client) in (0..).zip(&mut clients) {
-        client.write_all(&[b'0']).unwrap();
+        client.write_all(b"0").unwrap();
         let mut first = [0];
         client.read_exact(&mut first).unwrap();
         assert_eq!(first, if kind(id) == "echo" { *b"0" } else { *b"!" });

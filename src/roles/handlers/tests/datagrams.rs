@@ -32,7 +32,7 @@ fn client() -> UdpSocket {
 fn answer(client: &UdpSocket, server: impl Into<SocketAddr>, question: &[u8]) -> Vec<u8> {
     let server = server.into();
     client.send_to(question, server).unwrap();
-    let mut buffer = [0; 70_000];
+    let mut buffer = vec![0; 70_000];
     let (length, from) = client.recv_from(&mut buffer).unwrap();
     assert_eq!(from, server, "it comes from where it was asked");
     buffer[..length].to_vec()
@@ -48,7 +48,8 @@ fn each_service_answers_in_its_way() {
     };
     assert_eq!(ask(1, "echo", b"hello"), b"hello");
     assert_eq!(ask(2, "echo", b""), b"");
-    assert_eq!(ask(3, "echo", &[7; 65_507]), [7; 65_507]);
+    let longest = vec![7; 65_507];
+    assert!(ask(3, "echo", &longest) == longest);
     assert_eq!(ask(4, "chargen", b"0123456789"), b"!\"#$%&'()*");
     assert_eq!(ask(5, "chargen", b""), b"");
     assert_eq!(ask(6, "chargen", &[0; 2000]).len(), 512);

@@ -41,7 +41,9 @@ impl Handlers {
 
     fn send(&self, orders: &[Order], fds: &[&OwnedFd]) {
         let mut packet = String::new();
-        orders.iter().for_each(|order| order.push(&mut packet));
+        for order in orders {
+            order.push(&mut packet);
+        }
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         self.channel.send(packet.as_bytes(), &fds).unwrap();
     }
