@@ -110,7 +110,9 @@ fn too_late(request: &Request, patience: Duration) -> String {
         Request::Reload => format!(
             "no answer within {seconds} s; the reload may still come to its end: see `superctl status` and the log"
         ),
-        Request::Status | Request::Socket { .. } => format!("no answer within {seconds} s: see superd's log"),
+        Request::Status | Request::Socket { .. } | Request::Pool { .. } => {
+            format!("no answer within {seconds} s: see superd's log")
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod client;
 mod locate;
+mod pool;
 mod reload;
 mod socket;
 mod status;
@@ -69,6 +70,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show pools: workers that are busy and idle, clients that wait, restarts, limits
+    Pool {
+        /// This service's pool alone, with its workers
+        service: Option<String>,
+        /// The pools and their workers as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Command {
@@ -77,12 +86,16 @@ impl Command {
             Self::Status { .. } => Request::Status,
             Self::Reload { .. } => Request::Reload,
             Self::Socket { name, .. } => Request::Socket { service: name.clone() },
+            Self::Pool { service, .. } => Request::Pool { service: service.clone() },
         }
     }
 
     fn is_json(&self) -> bool {
         match self {
-            Self::Status { json, .. } | Self::Reload { json } | Self::Socket { json, .. } => *json,
+            Self::Status { json, .. }
+            | Self::Reload { json }
+            | Self::Socket { json, .. }
+            | Self::Pool { json, .. } => *json,
         }
     }
 
@@ -90,7 +103,7 @@ impl Command {
     fn patience(&self) -> Duration {
         match self {
             Self::Reload { .. } => Duration::from_mins(1),
-            Self::Status { .. } | Self::Socket { .. } => Duration::from_secs(10),
+            Self::Status { .. } | Self::Socket { .. } | Self::Pool { .. } => Duration::from_secs(10),
         }
     }
 }
@@ -153,6 +166,9 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
         }
         (Command::Reload { json }, Answer::Reload(outcome)) => Ok(reload::report(&outcome, *json)),
         (Command::Socket { json, .. }, Answer::Socket(listeners)) => Ok(socket::report(&listeners, *json)),
+        (Command::Pool { service, json }, Answer::Pool(pools)) => {
+            Ok(pool::report(&pools, service.is_some(), *json))
+        }
         _ => Err(Failure::Error("superd answered something else than what was asked".to_owned())),
     }
 }

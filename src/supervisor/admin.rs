@@ -26,6 +26,10 @@ impl Supervisor {
                     let answer = self.socket_status(&service).map(Answer::Socket);
                     self.answer(client, answer.ok_or_else(|| format!("there is no service `{service}`")));
                 }
+                Request::Pool { service } => {
+                    let answer = self.pool_status(service.as_deref()).map(Answer::Pool);
+                    self.answer(client, answer);
+                }
                 Request::Reload if self.is_ending() => {
                     self.answer(client, Err("superd is ending".to_owned()));
                 }

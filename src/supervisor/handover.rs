@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use crate::config::settings::{Level, Serves};
 use crate::protocol::handoff::{Connection, MAX_PACKET, Order, Report};
 use crate::service::admission::ServiceKey;
+use crate::service::reason::Reason;
 use crate::service::record::Event;
 use crate::sys::channel::Received;
 use crate::sys::process;
@@ -23,6 +24,12 @@ use super::workers::{WorkerKey, WorkerKind, WorkerPhase};
 
 /// Packets of one worker that a turn takes.
 const PACKETS: usize = 64;
+
+/// What one that has ended may have left in its channel, which holds fewer.
+const LAST_PACKETS: usize = 1024;
+
+/// Workers that may end before they take a connection. One that kills whoever gets it must not have them all.
+const MOST_LOST: u32 = 3;
 
 impl Supervisor {
     /// Takes an admitted session of a worker's into the table, and hands it over.
@@ -38,16 +45,16 @@ impl Supervisor {
 
     /// Hands a session of a pool to a worker; if none has room, it waits for one.
     pub(super) fn give(&mut self, key: SessionKey) {
+        let ending = self.is_ending();
         let Some(session) = self.sessions.table.get(key) else { return };
-        let service = session.service;
-        let given = match self.worker_with_room(service) {
-            Some(worker) => self.send_connection(worker, key),
-            None => false,
-        };
-        if !given && let Some(pool) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) {
-            pool.waiting.push_back(key);
-        } else if !given {
-            self.abandon_session(key, crate::service::reason::Reason::Shutdown);
+        let (service, is_ended) = (session.service, session.cause.is_some());
+        match self.services.get_mut(service).and_then(|service| service.pool.as_mut()) {
+            Some(pool) if !ending && !is_ended => {
+                pool.waiting.push_back(key);
+                self.give_waiting(service);
+            }
+            // No worker gets it any more.
+            _ => self.abandon_session(key, Reason::Shutdown),
         }
     }
 
@@ -109,6 +116,9 @@ impl Supervisor {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         session.phase = Phase::Handed;
         session.worker = Some(worker);
+        if let Some(timer) = session.timer.take() {
+            self.timers.cancel(timer);
+        }
         let late = now + session.settings.timeouts.handshake;
         session.timer = Some(self.timers.set(late, Due::TakeLate(key)));
         let serial = session.id.serial;
@@ -123,8 +133,17 @@ impl Supervisor {
 
     /// A worker has something to say, or is gone.
     pub(super) fn on_worker(&mut self, key: WorkerKey) {
+        self.hear_worker(key, PACKETS);
+    }
+
+    /// It has ended: what it said last is still to be read.
+    pub(super) fn hear_last_words(&mut self, key: WorkerKey) {
+        self.hear_worker(key, LAST_PACKETS);
+    }
+
+    fn hear_worker(&mut self, key: WorkerKey, packets: usize) {
         let mut packet = [0; MAX_PACKET];
-        for _ in 0..PACKETS {
+        for _ in 0..packets {
             let Some(channel) = self.workers.get(key).and_then(|worker| worker.channel.as_ref()) else {
                 return;
             };
@@ -180,10 +199,16 @@ impl Supervisor {
                 session.timer = Some(self.timers.set(self.now + life, Due::SessionTimeout(key)));
             }
         }
-        if let Some(service) = self.services.get_mut(session.service) {
+        let service = session.service;
+        if let Some(service) = self.services.get_mut(service) {
             service.started += 1;
         }
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.taken = worker.taken.saturating_add(1);
+        }
         self.log_start(key);
+        // There is room in its channel again.
+        self.give_waiting(service);
         true
     }
 
@@ -227,6 +252,9 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(key) else { return };
         worker.held.remove(&id);
         if !worker.held.is_empty() {
+            if let WorkerKind::Pool { service, .. } = worker.kind {
+                self.give_waiting(service);
+            }
             return;
         }
         worker.since = now;
@@ -241,10 +269,13 @@ impl Supervisor {
         self.lose_worker(key);
     }
 
-    /// It has not taken what it was handed: it hangs.
+    /// It has not taken what it was handed: it hangs. Or there was no worker for so long, after one has ended.
     pub(super) fn take_is_late(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         session.timer = None;
+        if session.phase == Phase::Queued {
+            return self.abandon_session(key, Reason::Launch);
+        }
         let Some(worker) = session.worker.filter(|_| session.phase == Phase::Handed) else { return };
         let name = self.worker_name(worker);
         self.note(Level::Err, &format!("{name} does not take its connections: it is killed"));
@@ -276,11 +307,24 @@ impl Supervisor {
             Some(WorkerKind::Handlers) => self.handlers_are_lost(key, untaken),
             _ => {
                 for session in untaken {
-                    self.give(session);
+                    self.give_again(session);
                 }
                 self.worker_is_lost(key);
             }
         }
+    }
+
+    /// Its worker has ended before it took it.
+    fn give_again(&mut self, key: SessionKey) {
+        let now = self.now;
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
+        session.lost_workers += 1;
+        if session.lost_workers >= MOST_LOST {
+            return self.abandon_session(key, Reason::Launch);
+        }
+        let late = now + session.settings.timeouts.handshake;
+        session.timer = Some(self.timers.set(late, Due::TakeLate(key)));
+        self.give(key);
     }
 
     fn take_back_session(&mut self, key: SessionKey) {

@@ -13,7 +13,7 @@
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
-//! | `pause`, `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
+//! | `pause`, `farewells`, `status`, `pool_status`, `journal`, `roles`, `admin` | what else there is to do |
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -53,6 +53,7 @@ mod load;
 mod notify;
 mod pause;
 mod pidfile;
+mod pool_status;
 mod pools;
 mod prepare;
 mod roles;

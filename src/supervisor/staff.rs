@@ -13,6 +13,7 @@ use crate::protocol::handoff::Order;
 use crate::protocol::step::Step;
 use crate::service::admission::ServiceKey;
 use crate::service::pool;
+use crate::service::reason::Reason;
 use crate::sys::channel::Channel;
 use crate::sys::fd::set_nonblocking;
 use crate::sys::process::{self, Ended, Status};
@@ -21,6 +22,7 @@ use super::Supervisor;
 use super::handover;
 use super::launches::Job;
 use super::lending::Keepsake;
+use super::lent::is_hung_up;
 use super::listeners::ListenerKey;
 use super::pools::Generation;
 use super::sessions::ProcessOwner;
@@ -34,7 +36,7 @@ const READY: Duration = Duration::from_secs(30);
 /// knows sd_notify(3).
 const SILENT: Duration = Duration::from_secs(3);
 
-/// When superd ends: how long a worker that has nothing left may take to see it.
+/// When superd ends, or it has closed its channel: how long a worker that has nothing left may take to end.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// One that lived so long has worked, whatever it did.
@@ -46,7 +48,9 @@ impl Supervisor {
         let sockets = match self.sockets_of_worker(service, generation) {
             Ok(sockets) => sockets,
             Err(error) => {
-                self.resources_are_out(error.raw_os_error().unwrap_or(libc::EMFILE));
+                if error.kind() != io::ErrorKind::NotConnected {
+                    self.resources_are_out(error.raw_os_error().unwrap_or(libc::EMFILE));
+                }
                 return false;
             }
         };
@@ -81,18 +85,29 @@ impl Supervisor {
         for &(key, serial) in &generation.listeners {
             let Some(listener) = self.listeners.get(key).filter(|l| l.serial == serial) else { continue };
             sockets.push(listener.fd.try_clone()?);
-            // As a server that waits finds it.
-            set_nonblocking(listener.fd.as_fd(), false)?;
-            keepsakes.push((key, serial, Keepsake::of(listener)?));
+            // Those who have it may have set its flags, which are everybody's.
+            if !self.is_lent_to_workers(service, key) {
+                // As a server that waits finds it.
+                set_nonblocking(listener.fd.as_fd(), false)?;
+                keepsakes.push((key, serial, Keepsake::of(listener)?));
+            }
         }
         if sockets.is_empty() {
-            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
+            return Err(io::ErrorKind::NotConnected.into());
         }
         if let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) {
-            keepsakes.retain(|(key, serial, _)| !state.lent.iter().any(|(k, s, _)| (k, s) == (key, serial)));
             state.lent.extend(keepsakes);
         }
         Ok((None, sockets))
+    }
+
+    /// Do workers of this service have this listener?
+    pub(super) fn is_lent_to_workers(&self, service: ServiceKey, listener: ListenerKey) -> bool {
+        let serial = self.listeners.get(listener).map(|listener| listener.serial);
+        let pool = self.services.get(service).and_then(|service| service.pool.as_ref());
+        pool.is_some_and(|pool| {
+            pool.lent.iter().any(|(key, lent, _)| *key == listener && Some(*lent) == serial)
+        })
     }
 
     /// The launcher has made it.
@@ -229,6 +244,9 @@ impl Supervisor {
         if worker.phase == WorkerPhase::Retiring {
             return;
         }
+        if worker.pid == 0 && self.launches.withdraw_worker(key) {
+            return self.remove_worker(key);
+        }
         worker.phase = WorkerPhase::Retiring;
         worker.dismissed = true;
         if let Some(timer) = worker.timer.take() {
@@ -249,7 +267,8 @@ impl Supervisor {
         let ending = self.is_ending();
         let Some(worker) = self.workers.get_mut(key) else { return };
         if worker.timer.is_none() {
-            let patience = kill_after(worker).min(if ending { LAST_GRACE } else { Duration::MAX });
+            let is_urgent = ending || worker.channel.is_none();
+            let patience = kill_after(worker).min(if is_urgent { LAST_GRACE } else { Duration::MAX });
             worker.timer = Some(self.timers.set(self.now + patience, Due::WorkerDismissed(key)));
         }
     }
@@ -264,14 +283,16 @@ impl Supervisor {
 
     /// TERM, and KILL after a while; one that accepts by itself may serve its clients to the session's limit.
     pub(super) fn terminate_worker(&mut self, key: WorkerKey) {
-        let ending = self.is_ending();
+        let (ending, in_grace) = (self.is_ending(), self.is_in_grace());
         let Some(worker) = self.workers.get_mut(key) else { return };
         if worker.pid == 0 {
             return;
         }
         process::signal_child(worker.pid, Signal::SIGTERM);
         let patience = match &worker.kind {
-            WorkerKind::Pool { settings, .. } if worker.channel.is_none() && !ending => {
+            // It is asked once more when the grace is over.
+            WorkerKind::Pool { .. } if worker.accepts() && in_grace => None,
+            WorkerKind::Pool { settings, .. } if worker.accepts() && !ending => {
                 settings.timeouts.session.map(|session| session + settings.timeouts.kill_after)
             }
             _ => Some(kill_after(worker)),
@@ -285,6 +306,12 @@ impl Supervisor {
 
     /// superd ends: no worker gets anything more.
     pub(super) fn retire_all_workers(&mut self) {
+        for key in self.services.keys() {
+            let pool = self.services.get_mut(key).and_then(|service| service.pool.as_mut());
+            for session in pool.map(|pool| std::mem::take(&mut pool.waiting)).unwrap_or_default() {
+                self.abandon_session(session, Reason::Shutdown);
+            }
+        }
         for key in self.workers.keys_of_pools() {
             self.retire_worker(key);
         }
@@ -305,29 +332,30 @@ impl Supervisor {
             self.timers.cancel(timer);
         }
         self.dismiss_worker(key);
-        let WorkerKind::Pool { service, .. } =
-            self.workers.get(key).map_or(WorkerKind::Handlers, |w| w.kind.clone())
-        else {
-            return;
-        };
-        self.touched.push(service);
+        if let Some(WorkerKind::Pool { service, .. }) = self.workers.get(key).map(|worker| &worker.kind) {
+            let service = *service;
+            self.give_waiting(service);
+            self.touched.push(service);
+        }
     }
 
     /// It is reaped.
     pub(super) fn worker_ended(&mut self, key: WorkerKey, ended: Ended) {
-        // What it said last is still to be read; its end comes behind that.
-        self.on_worker(key);
+        self.hear_last_words(key);
         self.lose_worker(key);
+        self.end_worker_launch(key);
         let Some(worker) = self.workers.get(key) else { return };
         let WorkerKind::Pool { service, generation, settings, .. } = worker.kind.clone() else { return };
         let told = worker.dismissed;
-        let short = self.now.saturating_duration_since(worker.started) < SHORT && worker.given == 0;
+        let short = self.now.saturating_duration_since(worker.started) < SHORT && worker.taken == 0;
         let failed = !told && (short || !worker.was_ready);
         self.remove_worker(key);
-        if !told && let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) {
+        let state = self.services.get_mut(service).and_then(|service| service.pool.as_mut());
+        let state = state.filter(|state| state.has(generation));
+        let silent = state.as_ref().is_none_or(|state| state.said_degraded);
+        if let Some(state) = state.filter(|_| !told) {
             state.restarts += 1;
         }
-        let silent = self.services.get(service).and_then(|s| s.pool.as_ref()).is_none_or(|p| p.said_degraded);
         if !told && !(failed && silent) {
             let how = match ended.status {
                 Status::Code(code) => format!("with status {code}"),
@@ -340,9 +368,10 @@ impl Supervisor {
         if failed {
             self.pool_has_failed(service, generation);
         } else {
-            self.pool_has_worked(service);
+            self.pool_has_worked(service, generation);
         }
         self.settle_pool(service, false);
+        self.give_waiting(service);
     }
 
     fn remove_worker(&mut self, key: WorkerKey) {
@@ -354,14 +383,18 @@ impl Supervisor {
     }
 
     /// What workers have done to the listeners that they share is undone when the last one has ended. One that
-    /// was shut down serves nobody: it is opened anew at once.
+    /// was shut down serves nobody: it listens again at once, or is opened anew.
     fn check_pool_listeners(&mut self, service: ServiceKey) {
         let alone = self.workers.of_service(service).next().is_none();
         let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) else { return };
-        if alone {
-            let lent = std::mem::take(&mut state.lent);
-            self.return_pool_listeners(service, lent);
-        }
+        let lent = std::mem::take(&mut state.lent);
+        let is_back = |(key, serial, _): &(ListenerKey, u64, Keepsake)| {
+            let listener = self.listeners.get(*key).filter(|listener| listener.serial == *serial);
+            alone || listener.is_none_or(|listener| is_hung_up(listener.fd.as_fd()))
+        };
+        let (back, lent): (Vec<_>, Vec<_>) = lent.into_iter().partition(is_back);
+        state.lent = lent;
+        self.return_pool_listeners(service, back);
     }
 
     /// Sets right what workers were given.

@@ -143,7 +143,7 @@ impl Start {
 }
 
 /// The services of the tests: tests/bin.
-const PROGRAMS: [&str; 2] = ["probe", "waiter"];
+const PROGRAMS: [&str; 3] = ["probe", "waiter", "member"];
 
 /// The folder of one superd: configuration, sockets, state, and programs.
 pub struct Folder(TempDir);
@@ -188,7 +188,7 @@ impl Folder {
         fs::read_to_string(self.path().join("stderr")).unwrap_or_default()
     }
 
-    /// `{dir}` is the folder, `{probe}` and `{waiter}` are programs, `{user}` an ordinary user as root and nothing else.
+    /// `{dir}` is the folder, `{probe}` and its kind are programs, `{user}` an ordinary user as root and nothing else.
     pub fn fill_in(&self, text: &str) -> String {
         let user = if is_root() { "user = \"nobody\"\ngroup = \"nogroup\"" } else { "" };
         let dir = self.path().display().to_string();
