@@ -6,7 +6,7 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
-use harness::{Client, Load, Superd, until};
+use harness::{Client, Load, Process, Superd, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -127,9 +127,16 @@ fn check_senseless(words: &[&str], said: &str) {
 #[test]
 fn a_worker_that_makes_no_sense_is_killed() {
     let senseless = "has said what makes no sense: it is killed";
-    for words in
-        ["what?", "TAKE", "TAKE 99999999", "DONE ID", "TAKE ID;TAKE ID", "TAKE ID;DONE ID;DONE ID", "LAUNCH 1", "COUNTS ID in=1 out=1 answered=1 refused=1"]
-    {
+    for words in [
+        "what?",
+        "TAKE",
+        "TAKE 99999999",
+        "DONE ID",
+        "TAKE ID;TAKE ID",
+        "TAKE ID;DONE ID;DONE ID",
+        "LAUNCH 1",
+        "COUNTS ID in=1 out=1 answered=1 refused=1",
+    ] {
         check_senseless(&["say", words], senseless);
     }
 }
@@ -164,7 +171,8 @@ fn a_hundred_deaths_under_load_leave_nothing() {
     superd.until_pool("app", "three", |pool| pool["idle"] == 3);
     let before = superd.fds();
     let (address, mut served) = (superd.address("app"), 0);
-    for _ in 0..100 {
+    for round in 0..100 {
+        superd.until_pool("app", "one death more", |pool| pool["restarts"] == round);
         let worker = until("a worker", || superd.workers("app").into_iter().find(|pid| *pid != 0));
         let clients: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
         signal(worker, Signal::SIGKILL);
@@ -174,9 +182,9 @@ fn a_hundred_deaths_under_load_leave_nothing() {
     }
     superd.until_idle();
     superd.until_pool("app", "three again", |pool| pool["idle"] == 3 && pool["starting"] == 0);
-    // Others than those that a worker had just taken were served.
+    // Others than those that a worker had just taken were served; it may have answered, and not said so.
     let lost = superd.count_log("cause=handler-lost");
-    assert_eq!(served + lost, 500, "{lost} lost");
+    assert!(served + lost >= 500, "{served} served, {lost} lost");
     assert_eq!(superd.pool("app")["restarts"], 100);
     until("descriptors as before", || (superd.fds() == before).then_some(()));
     assert_eq!(superd.status()["strangers"], 0);
@@ -195,7 +203,10 @@ fn a_launcher_that_dies_while_workers_start_is_no_harm() {
         assert_eq!(superd.connect("app").read_text(), "hello\n");
     }
     superd.until_pool("app", "all", |pool| pool["idle"] == 8 && pool["starting"] == 0);
-    until("the children to be known", || (superd.children().len() == 9).then_some(()));
+    let is_worker = |child: &Process| child.arguments().contains("member");
+    until("the others' end", || {
+        (superd.children().iter().filter(|child| is_worker(child)).count() == 8).then_some(())
+    });
     assert_eq!(superd.status()["strangers"], 0);
 }
 

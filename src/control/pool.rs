@@ -56,8 +56,7 @@ fn limits(limits: &PoolLimits) -> String {
 
 /// What keeps its workers from being what the configuration says.
 fn note(pool: &PoolStatus) -> Option<String> {
-    let fails =
-        pool.retry_in.map(|wait| format!("workers fail; next try in {:.0} s", wait.max(0.0).ceil()));
+    let fails = pool.retry_in.map(|wait| format!("workers fail; next try in {:.0} s", wait.max(0.0).ceil()));
     let next = pool.next.map(|_| "workers of a new generation are coming up".to_owned());
     let notes: Vec<String> = fails.into_iter().chain(next).collect();
     (!notes.is_empty()).then(|| format!("  {}", notes.join("; ")))

@@ -215,15 +215,8 @@ struct ReplyLine<'a> {
 
 impl<'a> From<&'a Reply> for ReplyLine<'a> {
     fn from(reply: &'a Reply) -> Self {
-        let empty = Self {
-            v: VERSION,
-            ok: true,
-            status: None,
-            reload: None,
-            socket: None,
-            pool: None,
-            errors: None,
-        };
+        let empty =
+            Self { v: VERSION, ok: true, status: None, reload: None, socket: None, pool: None, errors: None };
         match reply {
             Reply::Refused(refusal) => Self { ok: false, errors: Some(&refusal.errors), ..empty },
             Reply::Done(answer) => match answer.as_ref() {

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 
-use crate::protocol::launch::{
-    BATCH, Launch, MAX_PACKET, Malformed, Report, Request, SLOTS, encode_reports,
-};
+use crate::protocol::launch::{BATCH, Launch, MAX_PACKET, Malformed, Report, Request, SLOTS, encode_reports};
 use crate::protocol::step::Step;
 use crate::roles::stage::Assignment;
 use crate::sys::channel::{Channel, Received};

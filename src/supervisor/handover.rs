@@ -128,6 +128,12 @@ impl Supervisor {
             if let Some(timer) = worker.timer.take() {
                 self.timers.cancel(timer);
             }
+            if let WorkerKind::Pool { service, .. } = worker.kind
+                && worker.held.len() == 1
+            {
+                // One less is idle.
+                self.settle_pool(service, false);
+            }
         }
     }
 

@@ -15,7 +15,8 @@ impl Supervisor {
     /// All pools, sorted by name; or that of one service.
     pub(super) fn pool_status(&self, name: Option<&str>) -> Result<Vec<PoolStatus>, String> {
         let Some(name) = name else {
-            let pools = self.services.iter().filter_map(|(key, service)| self.pool_of(key, service.pool.as_ref()?));
+            let pools =
+                self.services.iter().filter_map(|(key, service)| self.pool_of(key, service.pool.as_ref()?));
             let mut pools: Vec<PoolStatus> = pools.collect();
             pools.sort_by(|a, b| a.service.cmp(&b.service));
             return Ok(pools);
@@ -76,7 +77,8 @@ impl Supervisor {
     }
 
     fn clients_in_queues(&self, key: ServiceKey) -> u32 {
-        let listeners = self.services.get(key).map(|service| service.listeners.as_slice()).unwrap_or_default();
+        let listeners =
+            self.services.get(key).map(|service| service.listeners.as_slice()).unwrap_or_default();
         let listeners = listeners.iter().filter_map(|&key| self.listeners.get(key));
         listeners.filter_map(|listener| options::queue(listener.fd.as_fd())).map(|[waiting, _]| waiting).sum()
     }

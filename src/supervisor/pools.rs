@@ -19,6 +19,7 @@ use super::lending::Keepsake;
 use super::listeners::ListenerKey;
 use super::services::PlanId;
 use super::sessions::SessionKey;
+use super::staff::SHORT;
 use super::timers::{Due, TimerId};
 use super::workers::{WorkerKey, WorkerPhase};
 
@@ -35,6 +36,8 @@ pub(super) struct PoolState {
     pub(super) restarts: u64,
     /// It was said that its workers fail.
     pub(super) said_degraded: bool,
+    /// Until its workers have lived for long enough to say that they do not fail any more.
+    proof: Option<TimerId>,
     /// Its first generation: earlier ones were those of a service that had this one's place.
     first: u64,
     /// Listeners that workers were given, as they were before.
@@ -86,6 +89,7 @@ impl PoolState {
             waiting: VecDeque::new(),
             restarts: 0,
             said_degraded: false,
+            proof: None,
             first,
             lent: Vec::new(),
         }
@@ -160,7 +164,8 @@ impl Supervisor {
     /// The service has no pool any more. Connections that its workers have taken go on.
     pub(super) fn end_pool(&mut self, key: ServiceKey) {
         let Some(pool) = self.services.get_mut(key).and_then(|service| service.pool.take()) else { return };
-        for (timer, _) in [pool.current.rest, pool.next.and_then(|next| next.rest)].into_iter().flatten() {
+        let rests = [pool.current.rest, pool.next.and_then(|next| next.rest)];
+        for timer in rests.into_iter().flatten().map(|(timer, _)| timer).chain(pool.proof) {
             self.timers.cancel(timer);
         }
         for session in pool.waiting {
@@ -222,18 +227,28 @@ impl Supervisor {
         self.touched.push(key);
     }
 
-    /// Says so if a pool of which it was said that its workers fail has what it needs.
+    /// Says so if a pool of which it was said that its workers fail has what it needs, and that lives.
     fn say_pool_is_well(&mut self, key: ServiceKey) {
         let Some(state) = self.services.get_mut(key).and_then(|s| s.pool.as_mut()) else { return };
         if !state.said_degraded || state.next.is_some() || state.current.rest.is_some() {
             return;
         }
-        let counts = self.workers.counts(key, state.current.number);
-        let least = state.current.pool().map_or(0, |pool| pool.min.max(1));
-        if counts.starting == 0 && counts.idle + counts.busy >= least {
-            state.said_degraded = false;
-            self.log_state(Some(key), "online", Some("pool"), Level::Notice);
+        let (number, least) = (state.current.number, state.current.pool().map_or(0, |pool| pool.min.max(1)));
+        let counts = self.workers.counts(key, number);
+        if counts.starting > 0 || counts.idle + counts.busy < least {
+            return;
         }
+        let unproven = self.workers.of_generation(key, number).filter(|(_, worker)| worker.taken == 0);
+        let proven = unproven.map(|(_, worker)| worker.since + SHORT).max();
+        if let Some(timer) = state.proof.take() {
+            self.timers.cancel(timer);
+        }
+        if let Some(at) = proven.filter(|at| *at > self.now) {
+            state.proof = Some(self.timers.set(at, Due::StartWorkers(key)));
+            return;
+        }
+        state.said_degraded = false;
+        self.log_state(Some(key), "online", Some("pool"), Level::Notice);
     }
 
     fn start_workers(&mut self, key: ServiceKey, generation: &Generation, count: u32) {

@@ -40,7 +40,7 @@ const SILENT: Duration = Duration::from_secs(3);
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// One that lived so long has worked, whatever it did.
-const SHORT: Duration = Duration::from_secs(1);
+pub(super) const SHORT: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Asks for a worker. `false`: there are no descriptors for it.

@@ -69,7 +69,11 @@ fn work(mode: &str, argument: &str) {
     if mode == "stubborn" {
         heed(Signal::SIGTERM, SigHandler::SigIgn);
     }
-    if mode == "notify" { notify() } else { say("READY") }
+    if mode == "notify" {
+        notify()
+    } else {
+        say("READY")
+    }
     let mut running: Vec<JoinHandle<()>> = Vec::new();
     let mut served = 0;
     while let Some((line, connection)) = receive() {
@@ -158,8 +162,7 @@ fn receive() -> Option<(String, Option<OwnedFd>)> {
     let mut packet = [0; 4096];
     let mut control = nix::cmsg_space!(RawFd);
     let mut vector = [IoSliceMut::new(&mut packet)];
-    let message =
-        recvmsg::<()>(CHANNEL, &mut vector, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).ok()?;
+    let message = recvmsg::<()>(CHANNEL, &mut vector, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).ok()?;
     let mut connection = None;
     for part in message.cmsgs().unwrap() {
         if let ControlMessageOwned::ScmRights(fds) = part {

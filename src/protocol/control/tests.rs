@@ -91,9 +91,10 @@ const SPICE: &[u8] = b"\"{}[]:,\\0e\xff";
 #[test]
 fn mutated_lines_never_panic() {
     let mut seeds: Vec<Vec<u8>> = replies().iter().map(|(reply, _)| encode_reply(reply)).collect();
-    seeds.extend(Request::WORDS.map(|word| {
-        format!("{{\"v\":1,\"do\":\"{word}\",\"service\":\"\\ud83d\\ude00\"}}").into_bytes()
-    }));
+    seeds
+        .extend(Request::WORDS.map(|word| {
+            format!("{{\"v\":1,\"do\":\"{word}\",\"service\":\"\\ud83d\\ude00\"}}").into_bytes()
+        }));
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |below: usize| {
         state ^= state << 13;
