@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::config::settings::{Level, Stderr};
+use crate::config::settings::{self, Level, Stderr};
 use crate::model::session::SessionId;
 use crate::protocol::handoff::Order;
 use crate::protocol::step::Step;
 use crate::service::admission::ServiceKey;
 use crate::service::pool;
 use crate::service::reason::Reason;
+use crate::service::record::{Event, Record};
 use crate::sys::channel::Channel;
 use crate::sys::fd::set_nonblocking;
 use crate::sys::process::{self, Ended, Status};
@@ -23,6 +24,7 @@ use super::handover;
 use super::launches::Job;
 use super::lending::Keepsake;
 use super::lent::is_hung_up;
+use super::lifecycle::A_MINUTE;
 use super::listeners::ListenerKey;
 use super::pools::Generation;
 use super::sessions::ProcessOwner;
@@ -137,33 +139,12 @@ impl Supervisor {
     pub(super) fn worker_launch_failed(&mut self, key: WorkerKey, step: Option<Step>, errno: i32) {
         let Some(worker) = self.workers.get(key) else { return };
         let WorkerKind::Pool { service, generation, settings, .. } = worker.kind.clone() else { return };
-        let pid = worker.pid;
+        let (pid, worker_id) = (worker.pid, worker.id);
         let lacks = matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE);
         if lacks {
             self.resources_are_out(errno);
-        } else if self
-            .services
-            .get(service)
-            .and_then(|s| s.pool.as_ref())
-            .is_some_and(|pool| !pool.said_degraded)
-        {
-            let path =
-                settings.program().map(|program| program.path.display().to_string()).unwrap_or_default();
-            let step = step.map_or("start", Step::words);
-            let error = process::errno_name(errno);
-            let event = crate::service::record::Event::LaunchFailed {
-                session: worker.id,
-                client: None,
-                step,
-                error: &error,
-                program: &path,
-            };
-            let facility = settings.log.facility;
-            let record = crate::service::record::Record {
-                facility,
-                ..crate::service::record::Record::about(settings.name.as_str(), event)
-            };
-            self.log.write(&record);
+        } else {
+            self.log_failed_worker(service, worker_id, &settings, (step, errno));
         }
         if let Some(service) = self.services.get_mut(service) {
             service.launch_failed += 1;
@@ -174,6 +155,27 @@ impl Supervisor {
             worker.phase = WorkerPhase::Retiring;
         }
         self.pool_has_failed(service, generation);
+    }
+
+    /// The same failure has one line a minute.
+    fn log_failed_worker(
+        &mut self,
+        service: ServiceKey,
+        session: SessionId,
+        settings: &settings::Service,
+        failure: (Option<Step>, i32),
+    ) {
+        let Some(service) = self.services.get_mut(service) else { return };
+        let now = self.now;
+        if service.last_failure.is_some_and(|(at, which)| which == failure && now < at + A_MINUTE) {
+            return;
+        }
+        service.last_failure = Some((now, failure));
+        let program = settings.program().map(|program| program.path.to_string_lossy()).unwrap_or_default();
+        let (step, error) = (failure.0.map_or("start", Step::words), process::errno_name(failure.1));
+        let event = Event::LaunchFailed { session, client: None, step, error: &error, program: &program };
+        let facility = settings.log.facility;
+        self.log.write(&Record { facility, ..Record::about(settings.name.as_str(), event) });
     }
 
     /// Its launch was not asked for any more.

@@ -158,7 +158,9 @@ impl Superd {
     #[track_caller]
     pub fn workers(&self, name: &str) -> Vec<i32> {
         let pids = self.pool(name)["workers"].as_array().cloned().unwrap_or_default();
-        pids.iter().filter_map(|worker| worker["pid"].as_i64()?.try_into().ok()).collect()
+        let pids = pids.iter().filter_map(|worker| worker["pid"].as_i64()?.try_into().ok());
+        // 0 is one that does not exist yet, and would be the test itself for kill(2).
+        pids.filter(|pid| *pid != 0).collect()
     }
 
     /// Waits until a service's state holds what is wanted.
