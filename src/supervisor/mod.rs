@@ -11,7 +11,7 @@
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
-//! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
+//! | `workers`, `handover`, `losses`, `pools`, `staff`, `shared`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
 //! | `pause`, `farewells`, `status`, `pool_status`, `journal`, `roles`, `admin` | what else there is to do |
 
@@ -50,6 +50,7 @@ mod lending;
 mod lifecycle;
 mod listeners;
 mod load;
+mod losses;
 mod notify;
 mod pause;
 mod pidfile;
@@ -59,6 +60,7 @@ mod prepare;
 mod roles;
 mod services;
 mod sessions;
+mod shared;
 mod shutdown;
 mod signals;
 mod slab;
