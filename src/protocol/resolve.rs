@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::model::host::HostName;
 use crate::policy::request::{Fact, Naming};
+use crate::service::record::Told;
 
 use super::handoff::{Fields, Malformed, text};
 use super::ident::{IdentName, Reply};
@@ -88,6 +89,11 @@ impl Named {
             Self::Mismatch(_) => Fact::Known(Naming::Mismatch),
             Self::Failed => Fact::Failed,
         }
+    }
+
+    /// As the log says it.
+    pub fn told(&self) -> Told<'_> {
+        Told { name: self.name().map(HostName::as_str), naming: self.word() }
     }
 
     fn word(&self) -> &'static str {
@@ -275,7 +281,9 @@ mod tests {
 
     fn packet<T>(all: &[T], push: impl Fn(&T, &mut String)) -> String {
         let mut packet = String::new();
-        all.iter().for_each(|one| push(one, &mut packet));
+        for one in all {
+            push(one, &mut packet);
+        }
         packet
     }
 

@@ -31,6 +31,10 @@ pub enum Reason {
     RatePerSource,
     /// The service's `load`.
     Load,
+    /// The client has the way of its packets in their options (RFC 791, source route).
+    SourceRoute,
+    /// hosts.allow or hosts.deny.
+    HostsAccess,
     /// The source is banned.
     Ban,
     /// No process could be made.
@@ -41,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and documents.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Address,
         Self::Name,
         Self::User,
@@ -53,6 +57,8 @@ impl Reason {
         Self::Rate,
         Self::RatePerSource,
         Self::Load,
+        Self::SourceRoute,
+        Self::HostsAccess,
         Self::Ban,
         Self::Launch,
         Self::Shutdown,
@@ -72,6 +78,8 @@ impl Reason {
             Self::Rate => "rate",
             Self::RatePerSource => "rate_per_source",
             Self::Load => "load",
+            Self::SourceRoute => "source-route",
+            Self::HostsAccess => "hosts_access",
             Self::Ban => "ban",
             Self::Launch => "launch",
             Self::Shutdown => "shutdown",
@@ -91,6 +99,8 @@ impl Reason {
             Self::MaxSessions => "process_limit",
             Self::Rate | Self::RatePerSource => "connections per second",
             Self::Load => "load",
+            Self::SourceRoute => "source-route",
+            Self::HostsAccess => "libwrap",
             Self::Ban => "ban",
             Self::Launch => "fork",
             Self::Shutdown => "shutdown",
@@ -102,7 +112,13 @@ impl Reason {
     pub fn offence(self) -> Option<Offence> {
         match self {
             Self::RatePerSource => Some(Offence::Rate),
-            Self::Address | Self::Name | Self::User | Self::Hours | Self::PerSource => Some(Offence::Refused),
+            Self::Address
+            | Self::Name
+            | Self::User
+            | Self::Hours
+            | Self::PerSource
+            | Self::SourceRoute
+            | Self::HostsAccess => Some(Offence::Refused),
             // A name service that fails must not have clients banned.
             Self::Undecided
             | Self::Connections

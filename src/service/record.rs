@@ -95,8 +95,17 @@ pub enum Event<'a> {
         reason: Reason,
         /// Where the limit or rule stands.
         rule: Option<&'a Place>,
+        /// What is known of its name, where a rule asked for it.
+        told: Option<Told<'a>>,
         /// How many refusals of the same source the line stands for; more than one in a summary alone.
         count: u64,
+    },
+    /// A rule that only observes would have refused a client that was let in.
+    Observed {
+        /// The client.
+        client: Client,
+        /// Where the rule stands.
+        rule: &'a Place,
     },
     /// Refusals of sources that there was no room to keep apart.
     RefuseOthers {
@@ -194,6 +203,7 @@ impl Event<'_> {
             Self::LaunchFailed { .. } | Self::ReloadRefused { .. } => Level::Err,
             Self::State { state: "degraded", .. } => Level::Warning,
             Self::Refuse { .. }
+            | Self::Observed { .. }
             | Self::RefuseOthers { .. }
             | Self::Ban { .. }
             | Self::Unban { .. }
@@ -203,6 +213,15 @@ impl Event<'_> {
             | Self::Note { .. } => Level::Notice,
         }
     }
+}
+
+/// What is known of a client's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told<'a> {
+    /// The name, if there is one.
+    pub name: Option<&'a str>,
+    /// How sure it is: `confirmed`, `mismatch`, `none`, `failed`.
+    pub naming: &'a str,
 }
 
 /// How a process ended.

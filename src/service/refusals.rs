@@ -13,7 +13,7 @@ use crate::model::client::Client;
 use crate::model::place::Place;
 
 use super::reason::Reason;
-use super::record::{Event, Record};
+use super::record::{Event, Record, Told};
 
 /// (service, reason, source) triples that are told apart.
 pub const MAX_KEYS: usize = 4096;
@@ -36,6 +36,8 @@ pub struct Refusal<'a> {
     pub reason: Reason,
     /// Where the limit or rule stands.
     pub rule: Option<&'a Place>,
+    /// What is known of its name, where a rule asked for it.
+    pub told: Option<Told<'a>>,
 }
 
 /// The refusals of the last minute.
@@ -88,8 +90,8 @@ impl Refusals {
         }
         self.windows.push_back((now + WINDOW, key));
         self.keys.insert(key, Count::of(&refusal));
-        let Refusal { service, facility, client, reason, rule, .. } = refusal;
-        let event = Event::Refuse { client, reason, rule, count: 1 };
+        let Refusal { service, facility, client, reason, rule, told, .. } = refusal;
+        let event = Event::Refuse { client, reason, rule, told, count: 1 };
         Some(Record { facility, ..Record::about(service, event) })
     }
 
@@ -109,6 +111,8 @@ impl Refusals {
             client: count.client,
             reason: key.reason,
             rule: count.rule.as_ref(),
+            // Not every client of a source has the same.
+            told: None,
             count: std::mem::take(&mut count.since_line),
         };
         Some(Record { facility: count.facility, ..Record::about(&count.service, event) })
@@ -279,6 +283,6 @@ mod tests {
     fn refusal(service: &'static str, number: u32) -> Refusal<'static> {
         let client = Client::from(SocketAddr::from((Ipv4Addr::from_bits(number), 5)));
         let source = Source::of(&client, SourcePrefix::default());
-        Refusal { service, facility: None, source, client, reason: Reason::PerSource, rule: None }
+        Refusal { service, facility: None, source, client, reason: Reason::PerSource, rule: None, told: None }
     }
 }

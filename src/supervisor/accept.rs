@@ -14,6 +14,7 @@ use crate::service::reason::Reason;
 use crate::sys::socket::{self, Accepted};
 
 use super::Supervisor;
+use super::judging::{Admitted, Facts};
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
 use super::options;
@@ -152,20 +153,39 @@ impl Supervisor {
         }
         // The kernel refused it on the listener, else.
         let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
+        let local = self.local_address(listener, &connection);
+        let facts = Facts::default();
+        self.judge(Admitted {
+            service: key,
+            settings,
+            connection,
+            client,
+            local,
+            source,
+            facts,
+            overrides: None,
+        });
+    }
+
+    /// A connection that may be served.
+    pub(super) fn serve(&mut self, admitted: Admitted) {
+        let Admitted { service: key, settings, connection, client, local, source, facts, overrides } =
+            admitted;
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
         }
-        let local = self.local_address(listener, &connection);
         if let Serves::Builtin(builtin) = &settings.serves
             && builtin.answers_at_once()
         {
             self.answer_at_once(key, &settings, builtin, (connection, client, local));
-            return self.admission.release(key, Some(source));
+            return self.give_back(key, Some(source));
         }
         let mut session = self.new_session(key, settings, connection);
         session.client = Some(client);
         session.local = local;
         session.source = Some(source);
+        session.names = facts.names();
+        session.overrides = overrides;
         if session.is_launched() {
             self.enqueue_session(session);
         } else {
@@ -203,6 +223,7 @@ impl Supervisor {
             local: None,
             source: None,
             names: [None, None],
+            overrides: None,
             worker: None,
             lent: None,
             connection: Some(connection),

@@ -63,6 +63,7 @@ impl Supervisor {
             self.commit_pool(key);
         }
         self.settle_handlers();
+        self.settle_resolver();
         self.send_launches();
         self.watch_all();
         for &key in &keys {

@@ -3,9 +3,10 @@
 use crate::config::settings::{self, Level};
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::place::Place;
 use crate::service::admission::ServiceKey;
 use crate::service::reason::Reason;
-use crate::service::record::{Event, Record};
+use crate::service::record::{Event, Record, Told};
 use crate::service::refusals::{Refusal, WINDOW};
 
 use super::Supervisor;
@@ -26,17 +27,31 @@ impl Supervisor {
     /// A refusal: the first of its kind has a line at once, the others a summary.
     pub(super) fn log_refusal(&mut self, key: ServiceKey, client: Client, source: Source, reason: Reason) {
         let Some(service) = self.services.get(key) else { return };
-        let settings = &service.settings;
-        if !settings.log.failure {
-            return;
+        if service.settings.log.failure {
+            let rule = service.place.clone();
+            self.log_ruling(key, (client, source), reason, &rule, None);
         }
+    }
+
+    /// The same of a refusal by a rule.
+    pub(super) fn log_ruling(
+        &mut self,
+        key: ServiceKey,
+        (client, source): (Client, Source),
+        reason: Reason,
+        rule: &Place,
+        told: Option<Told<'_>>,
+    ) {
+        let Some(service) = self.services.get(key) else { return };
+        let settings = &service.settings;
         let refusal = Refusal {
             service: settings.name.as_str(),
             facility: settings.log.facility,
             source,
             client,
             reason,
-            rule: Some(&service.place),
+            rule: Some(rule),
+            told,
         };
         if let Some(record) = self.refusals.note(self.now, refusal) {
             self.log.write(&record);

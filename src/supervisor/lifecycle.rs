@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::config::settings::{Level, Timeouts};
+use crate::model::address::Source;
 use crate::protocol::step::Step;
 use crate::service::admission::ServiceKey;
 use crate::service::reason::Reason;
@@ -107,6 +108,7 @@ impl Supervisor {
             }
             match self.sessions.disown(ended.pid) {
                 Some(ProcessOwner::Session(key)) => self.session_process_ended(key, ended),
+                Some(ProcessOwner::Command) => self.commands.end(),
                 Some(ProcessOwner::Worker(key)) => self.worker_ended(key, ended),
                 Some(ProcessOwner::Role(kind)) => self.role_ended(kind, ended),
                 Some(ProcessOwner::Launcher) => self.launcher_ended(),
@@ -159,19 +161,24 @@ impl Supervisor {
         {
             service.in_flight = service.in_flight.saturating_sub(1);
         }
-        let was_full = self.admission.is_full();
-        self.admission.release(session.service, session.source);
         if let (Some(connection), Some(patience)) = (session.connection, session.settings.timeouts.drain) {
             self.farewells.drain(connection, self.now + patience);
         }
         if let Some(listener) = session.lent {
             self.return_listener(key, listener, session.since);
         }
-        self.touched.push(session.service);
+        self.give_back(session.service, session.source);
+    }
+
+    /// Gives back what a connection was counted in.
+    pub(super) fn give_back(&mut self, service: ServiceKey, source: Option<Source>) {
+        let was_full = self.admission.is_full();
+        self.admission.release(service, source);
+        self.touched.push(service);
         self.all_touched |= was_full;
-        let gone = self.services.get(session.service).is_some_and(|service| service.is_gone);
-        if gone && self.admission.sessions(session.service) == 0 {
-            self.forget_service(session.service);
+        let gone = self.services.get(service).is_some_and(|service| service.is_gone);
+        if gone && self.admission.sessions(service) == 0 {
+            self.forget_service(service);
         }
     }
 

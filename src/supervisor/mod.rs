@@ -10,7 +10,7 @@
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
-//! | `admittance` | what rules are judged by |
+//! | `judging`, `hosts`, `admittance`, `resolving` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
@@ -48,7 +48,9 @@ mod farewells;
 mod handlers;
 mod handover;
 mod holder;
+mod hosts;
 mod journal;
+mod judging;
 mod launches;
 mod lending;
 mod lifecycle;
@@ -60,6 +62,7 @@ mod pause;
 mod pidfile;
 mod pools;
 mod prepare;
+mod resolving;
 mod roles;
 mod services;
 mod sessions;
@@ -88,6 +91,11 @@ struct Supervisor {
     is_init: bool,
     /// What rules are judged by, but for the rules.
     admittance: admittance::Admittance,
+    judging: judging::Judging,
+    commands: hosts::Commands,
+    resolver: resolving::Resolver,
+    /// Whose local connections are; opened when somebody asks.
+    socket_tables: Option<crate::sys::sock_diag::SocketTables>,
     /// The limit of descriptors before superd raised its own.
     nofile: settings::RlimitPair,
 

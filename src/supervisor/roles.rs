@@ -33,11 +33,14 @@ pub(super) enum RoleKind {
     Collector = 2,
     /// Serve built-in services.
     Handlers = 3,
+    /// Asks who clients are.
+    Resolver = 4,
 }
 
 impl RoleKind {
     /// Every role, in the order of its index.
-    pub(super) const ALL: [Self; 4] = [Self::Loader, Self::Writer, Self::Collector, Self::Handlers];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Loader, Self::Writer, Self::Collector, Self::Handlers, Self::Resolver];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -45,6 +48,7 @@ impl RoleKind {
             Self::Writer => "writer",
             Self::Collector => "collector",
             Self::Handlers => "handlers",
+            Self::Resolver => "resolver",
         }
     }
 
@@ -52,7 +56,7 @@ impl RoleKind {
     fn plan(self, helper: Option<&Identity>) -> Plan {
         let identity = match self {
             Self::Loader | Self::Writer => None,
-            Self::Collector | Self::Handlers => helper.cloned(),
+            Self::Collector | Self::Handlers | Self::Resolver => helper.cloned(),
         };
         Plan::Role { name: self.name().to_owned(), identity }
     }

@@ -86,6 +86,7 @@ impl Supervisor {
         self.ending = Some(Ending { stage: Stage::Grace, timer: Some(timer) });
         self.settle_datagrams();
         self.retire_all_workers();
+        self.fail_all_questions();
         let sessions = self.sessions.table.len();
         if sessions > 0 {
             let text = format!("ending: {sessions} sessions have {} s", grace.as_secs());

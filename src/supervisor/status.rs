@@ -103,6 +103,9 @@ impl Supervisor {
             let retry = self.handlers.next_try().map(|at| at.saturating_duration_since(self.now));
             return ("degraded", Some("handlers".to_owned()), retry);
         }
+        if super::resolving::needs_resolver(&service.settings) && self.resolver.is_lost() {
+            return ("degraded", Some("resolver".to_owned()), None);
+        }
         if let Some(pool) = service.pool.as_ref().filter(|pool| pool.said_degraded) {
             let retry = pool.rests_until().map(|at| at.saturating_duration_since(self.now));
             return ("degraded", Some("pool".to_owned()), retry);

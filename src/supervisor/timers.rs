@@ -47,6 +47,10 @@ pub(super) enum Due {
     WorkerDismissed(WorkerKey),
     /// A pool whose workers failed tries again.
     StartWorkers(ServiceKey),
+    /// The resolver had its time to answer a question.
+    AnswerLate(u64),
+    /// The resolver is started again.
+    StartResolver,
     /// The handlers are started again.
     StartHandlers,
     /// The collector is started again.

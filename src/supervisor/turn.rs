@@ -28,6 +28,7 @@ struct Places {
     interface_news: Option<usize>,
     collector: Vec<(usize, CollectorId)>,
     readiness: Option<usize>,
+    resolver: Option<usize>,
     workers: Vec<(usize, WorkerKey)>,
     control: Vec<(usize, Token)>,
     farewells: Option<usize>,
@@ -65,6 +66,7 @@ impl Supervisor {
         let mut places = Places {
             launcher: self.launches.interest().map(|(fd, write)| poll.push(fd, true, write)),
             loader: self.load.interest().map(|fd| poll.push(fd, true, false)),
+            resolver: self.resolver.interest().map(|(fd, write)| poll.push(fd, true, write)),
             log_writer: self.log.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
             state_writer: self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false)),
             ban_writer: self.bans.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
@@ -127,6 +129,9 @@ impl Supervisor {
             if poll.ready(place).read {
                 self.on_collector(id);
             }
+        }
+        if ready(places.resolver) || writable(places.resolver) {
+            self.on_resolver();
         }
         if ready(places.readiness) {
             self.on_readiness();
@@ -246,6 +251,8 @@ impl Supervisor {
             Due::WorkerIdle(key) => self.idle_is_over(key),
             Due::WorkerDismissed(key) => self.dismissal_is_over(key),
             Due::StartWorkers(key) => self.start_workers_again(key),
+            Due::AnswerLate(id) => self.answer_is_late(id),
+            Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
             Due::Shutdown => self.continue_ending(),

@@ -1,7 +1,9 @@
 //! Sockets: accepting and the little that is done to accepted ones.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, UnixAddr, getpeername, getsockname, getsockopt, sockopt};
@@ -128,6 +130,50 @@ pub fn send_now(connection: BorrowedFd<'_>, bytes: &[u8]) -> usize {
 /// No more is sent: the client reads an end of file behind what is on its way.
 pub fn finish_sending(connection: BorrowedFd<'_>) {
     let _ = nix::sys::socket::shutdown(connection.as_raw_fd(), Shutdown::Write);
+}
+
+/// `SO_KEEPALIVE`.
+pub fn set_keepalive(connection: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&connection).set_keepalive(true)
+}
+
+/// `SO_LINGER`.
+pub fn set_linger(connection: BorrowedFd<'_>, time: Duration) -> io::Result<()> {
+    socket2::SockRef::from(&connection).set_linger(Some(time))
+}
+
+/// Did this IPv4 client choose the way of its packets (RFC 791, loose and strict source route)? Answers would go
+/// that way, so that its address means nothing.
+pub fn has_source_route(connection: BorrowedFd<'_>) -> bool {
+    let mut options = [0_u8; 40];
+    let mut length: libc::socklen_t = 40;
+    // SAFETY: the kernel writes at most `length` bytes, which is the array's.
+    let result = unsafe {
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_OPTIONS,
+            options.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    result == 0 && source_routed(options.get(..length as usize).unwrap_or_default())
+}
+
+fn source_routed(mut options: &[u8]) -> bool {
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    while let Some((&kind, rest)) = options.split_first() {
+        match (kind, rest.first()) {
+            (LOOSE | STRICT, _) => return true,
+            (END, _) | (_, None | Some(0 | 1)) if kind != NOTHING => return false,
+            (NOTHING, _) => options = rest,
+            (_, length) => options = options.get(length.map_or(2, |n| usize::from(*n))..).unwrap_or_default(),
+        }
+    }
+    false
 }
 
 /// What a client that is being seen off sent.

@@ -39,6 +39,7 @@ pub(super) fn word<'a>(event: &Event<'a>) -> Option<&'a str> {
     match event {
         Event::Start { .. } => Some("start"),
         Event::End { .. } | Event::Answered { .. } => Some("end"),
+        Event::Observed { .. } => Some("observe"),
         Event::Refuse { .. } | Event::RefuseOthers { .. } => Some("refuse"),
         Event::Ban { .. } => Some("ban"),
         Event::Unban { .. } => Some("unban"),
@@ -89,11 +90,19 @@ pub(super) fn each(event: &Event, detail: ClientDetail, mut field: impl FnMut(&'
             shown(&mut field, "out", bytes.map(|(_, sent)| sent).as_ref());
             optional(&mut field, "cause", *cause);
         }
-        Event::Refuse { client, reason, rule, count } => {
+        Event::Observed { client, rule } => {
+            field("client", Value::Shown(&Shortened { client: *client, detail, with_port: true }));
+            field("rule", Value::Shown(rule));
+        }
+        Event::Refuse { client, reason, rule, told, count } => {
             field("client", Value::Shown(&Shortened { client: *client, detail, with_port: true }));
             field("reason", Value::Bytes(reason.word().as_bytes()));
             if let Some(rule) = rule {
                 field("rule", Value::Shown(rule));
+            }
+            if let Some(told) = told {
+                optional(&mut field, "name", told.name);
+                field("naming", Value::Bytes(told.naming.as_bytes()));
             }
             if *count > 1 {
                 field("count", Value::Shown(count));

@@ -107,11 +107,11 @@ mod tests {
         let client = "[2001:db8::7]:5".parse().unwrap();
         let rule = Place { file: "/etc/superd.toml".into(), line: 31 };
         check(
-            Event::Refuse { client, reason: Reason::PerSource, rule: Some(&rule), count: 214 },
+            Event::Refuse { client, reason: Reason::PerSource, rule: Some(&rule), told: None, count: 214 },
             "refuse finger client=[2001:db8::7]:5 reason=per_source rule=/etc/superd.toml:31 count=214",
         );
         check(
-            Event::Refuse { client, reason: Reason::Shutdown, rule: None, count: 1 },
+            Event::Refuse { client, reason: Reason::Shutdown, rule: None, told: None, count: 1 },
             "refuse finger client=[2001:db8::7]:5 reason=shutdown",
         );
         let others = Record::general(Event::RefuseOthers { count: 9 });
@@ -201,7 +201,7 @@ mod tests {
         ];
         for (client, detail, expected) in rows {
             let client = client.parse().unwrap();
-            let event = Event::Refuse { client, reason: Reason::Launch, rule: None, count: 1 };
+            let event = Event::Refuse { client, reason: Reason::Launch, rule: None, told: None, count: 1 };
             let expected = format!("refuse finger client={expected} reason=launch");
             assert_eq!(line(&Record::about("finger", event), detail), expected);
         }

@@ -37,7 +37,7 @@ pub(super) fn push(out: &mut Vec<u8>, record: &Record, detail: ClientDetail) -> 
             }
         }
         // Filters end in `from=<HOST>$`: there is no place for a count in this line.
-        Event::Refuse { client, reason, count: 0 | 1, .. } => {
+        Event::Refuse { client, reason, told: None, count: 0 | 1, .. } => {
             write!(out, "FAIL: {service} {} from={}", reason.xinetd_word(), from(client))
         }
         Event::Reload { kept, changed, opened, closed, .. } => {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     fn refuse(reason: Reason, count: u64) -> Event<'static> {
-        Event::Refuse { client: client(), reason, rule: None, count }
+        Event::Refuse { client: client(), reason, rule: None, told: None, count }
     }
 
     #[test]
