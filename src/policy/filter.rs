@@ -19,7 +19,7 @@ mod program;
 pub const MOST: usize = 3000;
 
 /// What a socket hears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// IPv4.
     V4,

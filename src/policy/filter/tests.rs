@@ -131,7 +131,8 @@ fn the_kernel_says_what_the_judge_says() {
         let networks = networks(access.patterns(), &tables, &interfaces);
         for family in [Family::V4, Family::V6] {
             let program = program(family, &networks, may).unwrap();
-            let of_family = networks.iter().filter(|network| network.address().is_ipv4() == (family == Family::V4));
+            let of_family =
+                networks.iter().filter(|network| network.address().is_ipv4() == (family == Family::V4));
             let corners = of_family.flat_map(|network| {
                 let (first, beyond) = bounds(*network);
                 [Some(first), first.checked_sub(step(family)), beyond, beyond.map(|end| end - step(family))]
