@@ -15,6 +15,7 @@ use crate::config::settings::Level;
 use crate::model::address::Source;
 use crate::model::client::Client;
 use crate::model::name::ServiceName;
+use crate::model::network::Network;
 use crate::model::offence::Offence;
 use crate::model::pattern::ClientPattern;
 use crate::model::rate::{Per, Rate};
@@ -85,7 +86,7 @@ impl Supervisor {
         self.bans.table.find(service, client, self.now).is_some() && !self.is_never_banned(client)
     }
 
-    fn is_never_banned(&self, client: &Client) -> bool {
+    pub(super) fn is_never_banned(&self, client: &Client) -> bool {
         self.daemon.as_ref().is_some_and(|daemon| is_among(&daemon.never_ban, client))
     }
 
@@ -133,6 +134,7 @@ impl Supervisor {
             if self.bans.table.expire(self.now).is_none() {
                 return;
             }
+            self.datagram_rules_are_stale();
         }
     }
 
@@ -178,6 +180,18 @@ impl Supervisor {
         Ok(lifted.iter().map(|ban| self.ban_status(ban)).collect())
     }
 
+    /// The networks that are banned from a service, those that end first in front.
+    pub(super) fn banned_networks(&self, service: &ServiceName) -> Vec<Network> {
+        let bans = self.bans.table.list(self.now).into_iter();
+        let of_service = bans.filter(|ban| ban.service.as_ref().is_none_or(|name| name == service));
+        of_service
+            .filter_map(|ban| match ban.who {
+                Banned::Network(network) => Some(network),
+                Banned::User(_) => None,
+            })
+            .collect()
+    }
+
     /// All bans.
     pub(super) fn ban_list(&self) -> Vec<BanStatus> {
         self.bans.table.list(self.now).iter().map(|ban| self.ban_status(ban)).collect()
@@ -212,6 +226,7 @@ impl Supervisor {
     }
 
     fn bans_have_changed(&mut self) {
+        self.datagram_rules_are_stale();
         self.bans.is_changed = true;
         if self.bans.timer.is_none() {
             self.bans.timer = Some(self.timers.set(self.now + DAMPING, Due::KeepBans));

@@ -10,6 +10,7 @@
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
+//! | `datagram_rules` | rules that the kernel holds |
 //! | `judging`, `hosts`, `admittance`, `resolving` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `losses`, `pools`, `staff`, `shared`, `handlers` | workers, and handing connections to them |
@@ -43,6 +44,7 @@ mod bans;
 mod binding;
 mod collecting;
 mod commit;
+mod datagram_rules;
 mod directory;
 mod farewells;
 mod handlers;
@@ -130,6 +132,7 @@ struct Supervisor {
     admission: Admission,
     load_average: load_average::Reading,
     bans: bans::Bans,
+    datagram_rules: datagram_rules::DatagramRules,
     sessions: sessions::Sessions,
     launches: launches::Launches,
     workers: workers::Workers,

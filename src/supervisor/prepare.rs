@@ -101,8 +101,10 @@ impl Supervisor {
         };
         let role_plans = self.prepare_role_plans(reader.daemon())?;
         let changes = self.compare(&services);
+        // What rules of datagrams follow from is known before sockets are bound.
+        self.refresh_interfaces();
         let mut undo = Undo::default();
-        match self.prepare_sockets(&services, &mut undo) {
+        match self.prepare_sockets(&services, &beside.tables, &mut undo) {
             Ok((sockets, close)) => Ok(Prepared {
                 daemon: reader.daemon().clone(),
                 log: reader.log().clone(),

@@ -33,6 +33,8 @@ pub(super) enum Due {
     LendAgain(super::listeners::ListenerKey),
     /// The rate or the load of a service may leave room again.
     Room(ServiceKey),
+    /// Hours begin or end, or bans have changed: the filters of datagrams follow.
+    DatagramRules,
     /// The bans are written to their file.
     KeepBans,
     /// The log file gets another writer.

@@ -224,6 +224,7 @@ impl Supervisor {
         }
         self.write_refusals();
         self.expire_bans();
+        self.settle_stale_datagram_rules();
         self.log.on_deadline(self.now);
         if let Some(control) = &mut self.control {
             control.on_deadline(self.now);
@@ -244,6 +245,7 @@ impl Supervisor {
             Due::CloseRetired(key) => self.close_retired(key),
             Due::LendAgain(key) => self.lend_again(key),
             Due::Room(key) => self.look_for_room(key),
+            Due::DatagramRules => self.settle_datagram_rules(),
             Due::KeepBans => self.keep_bans(),
             Due::AttachWriter => self.attach_writer(),
             Due::TakeLate(key) => self.take_is_late(key),
