@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::explain::{Explained, Question};
 pub use super::status::{ListenerStatus, ServiceStatus, Status};
 
 /// The version of the language.
@@ -33,6 +34,8 @@ pub enum Request {
     },
     /// Who is banned.
     Bans,
+    /// What would become of a client, and why.
+    Explain(Question),
     /// Ban somebody.
     Ban {
         /// An address, a network, or `uid:NUMBER`.
@@ -55,12 +58,12 @@ pub enum Request {
 
 impl Request {
     /// The words that `do` may be.
-    pub const WORDS: [&'static str; 6] = ["status", "reload", "socket", "bans", "ban", "unban"];
+    pub const WORDS: [&'static str; 7] = ["status", "reload", "socket", "bans", "explain", "ban", "unban"];
 
     /// Whether it changes anything, and thus needs the right to.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Socket { .. } | Self::Bans => false,
+            Self::Status | Self::Socket { .. } | Self::Bans | Self::Explain(_) => false,
             Self::Reload | Self::Ban { .. } | Self::Unban { .. } => true,
         }
     }
@@ -100,6 +103,8 @@ pub enum Answer {
     Socket(Vec<ListenerStatus>),
     /// To `bans`; to `ban` the ban that holds now, to `unban` those that were lifted.
     Bans(Vec<BanStatus>),
+    /// To `explain`.
+    Explain(Explained),
 }
 
 /// A ban.
@@ -149,6 +154,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
         "reload" => Request::Reload,
         "socket" => Request::Socket { service: take_text(&mut fields, "service")? },
         "bans" => Request::Bans,
+        "explain" => Request::Explain(take_question(&mut fields)?),
         "ban" => Request::Ban {
             who: take_text(&mut fields, "who")?,
             service: take_optional_text(&mut fields, "service")?,
@@ -204,7 +210,8 @@ pub fn parse_reply(line: &[u8]) -> Result<Reply, BadReply> {
     let reload = line.reload.map(Answer::Reload);
     let socket = line.socket.map(Answer::Socket);
     let bans = line.bans.map(Answer::Bans);
-    match status.or(reload).or(socket).or(bans) {
+    let explain = line.explain.map(Answer::Explain);
+    match status.or(reload).or(socket).or(bans).or(explain) {
         Some(answer) => Ok(Reply::Done(Box::new(answer))),
         None => Err(BadReply::Malformed("it holds no answer".to_owned())),
     }
@@ -244,13 +251,23 @@ struct ReplyLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bans: Option<&'a [BanStatus]>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<&'a Explained>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<&'a [String]>,
 }
 
 impl<'a> From<&'a Reply> for ReplyLine<'a> {
     fn from(reply: &'a Reply) -> Self {
-        let empty =
-            Self { v: VERSION, ok: true, status: None, reload: None, socket: None, bans: None, errors: None };
+        let empty = Self {
+            v: VERSION,
+            ok: true,
+            status: None,
+            reload: None,
+            socket: None,
+            bans: None,
+            explain: None,
+            errors: None,
+        };
         match reply {
             Reply::Refused(refusal) => Self { ok: false, errors: Some(&refusal.errors), ..empty },
             Reply::Done(answer) => match answer.as_ref() {
@@ -258,6 +275,7 @@ impl<'a> From<&'a Reply> for ReplyLine<'a> {
                 Answer::Reload(report) => Self { reload: Some(report), ..empty },
                 Answer::Socket(listeners) => Self { socket: Some(listeners), ..empty },
                 Answer::Bans(bans) => Self { bans: Some(bans), ..empty },
+                Answer::Explain(explained) => Self { explain: Some(explained), ..empty },
             },
         }
     }
@@ -272,6 +290,7 @@ struct OwnedReplyLine {
     reload: Option<ReloadReport>,
     socket: Option<Vec<ListenerStatus>>,
     bans: Option<Vec<BanStatus>>,
+    explain: Option<Explained>,
     #[serde(default)]
     errors: Vec<String>,
 }
@@ -305,6 +324,18 @@ fn take_text(fields: &mut Map<String, Value>, key: &str) -> Result<String, Refus
 
 fn take_optional_text(fields: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Refusal> {
     if fields.contains_key(key) { take_text(fields, key).map(Some) } else { Ok(None) }
+}
+
+fn take_question(fields: &mut Map<String, Value>) -> Result<Question, Refusal> {
+    let uid = if fields.contains_key("uid") { Some(take_number(fields, "uid")?) } else { None };
+    Ok(Question {
+        service: take_text(fields, "service")?,
+        client: take_text(fields, "client")?,
+        name: take_optional_text(fields, "name")?,
+        user: take_optional_text(fields, "user")?,
+        uid: uid.map(u32::try_from).transpose().map_err(|_| Refusal::new("\"uid\" is too large"))?,
+        at: take_optional_text(fields, "at")?,
+    })
 }
 
 fn take_number(fields: &mut Map<String, Value>, key: &str) -> Result<u64, Refusal> {
@@ -346,7 +377,7 @@ mod tests {
         check_request(r#"{"v":1.5,"do":"status"}"#, Err("speaks 1"));
         check_request(r#"{"v":1}"#, Err("no \"do\""));
         check_request(r#"{"v":1,"do":7}"#, Err("is a string"));
-        check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket, bans, ban, unban"));
+        check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket, bans, explain, ban, unban"));
         let ban = Request::Ban { who: "uid:7".to_owned(), service: None, seconds: 60 };
         check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":60}"#, Ok(ban));
         check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":-1}"#, Err("is a whole number"));
@@ -367,6 +398,12 @@ mod tests {
             Request::Reload,
             Request::Socket { service: "a \n\u{1b}".to_owned() },
             Request::Bans,
+            Request::Explain(Question {
+                service: "a".to_owned(),
+                client: "uid:7".to_owned(),
+                uid: Some(7),
+                ..Question::default()
+            }),
             Request::Ban { who: who(), service: Some("a".to_owned()), seconds: 60 },
             Request::Unban { who: who(), service: None },
         ];
