@@ -64,6 +64,7 @@ impl Supervisor {
         }
         self.settle_handlers();
         self.settle_resolver();
+        self.end_sessions_of_hours();
         self.send_launches();
         self.watch_all();
         for &key in &keys {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::settings;
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::label::Label;
 use crate::model::place::Place;
 use crate::policy::judge::Verdict;
 use crate::policy::request::{Fact, Interfaces, Request, User};
@@ -47,6 +48,8 @@ pub(super) struct Admitted {
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Source,
     pub(super) facts: Facts,
+    /// Those by which it is let in, if they are to end it.
+    pub(super) hours: Option<Label>,
 }
 
 /// What is known of a client.
@@ -75,7 +78,7 @@ pub(super) struct Judging {
 
 /// What becomes of a connection; a verdict without its loans.
 enum Ruling {
-    Serve,
+    Serve { hours: Option<Label> },
     Refuse { reason: Reason, rule: Place, banner: Option<Vec<u8>>, log: Option<bool> },
     Ask(Needs),
 }
@@ -140,7 +143,7 @@ impl Supervisor {
     fn judge_by(&mut self, mut admitted: Admitted, rules: Rules) {
         loop {
             match self.ruling(&admitted, &rules) {
-                Ruling::Serve => return self.serve(admitted),
+                Ruling::Serve { hours } => return self.serve(Admitted { hours, ..admitted }),
                 Ruling::Refuse { reason, rule, banner, log } => {
                     return self.refuse_by_rule(admitted, reason, &rule, banner.as_deref(), log);
                 }
@@ -154,13 +157,15 @@ impl Supervisor {
         let Admittance { interfaces, tables, .. } = &self.admittance;
         let request = admitted.facts.request(admitted.client, admitted.local, interfaces);
         match rules.policy.judge(&request, tables) {
-            Verdict::Allow { observed, .. } => {
+            Verdict::Allow { rule, observed } => {
+                let hours =
+                    rules.policy.hours(rule).filter(|_| admitted.settings.access.end_sessions).cloned();
                 let places: Vec<Place> = observed.into_iter().map(|rule| rule.place.clone()).collect();
                 for rule in &places {
                     let event = Event::Observed { client: admitted.client, rule };
                     self.log_session(&admitted.settings, event);
                 }
-                Ruling::Serve
+                Ruling::Serve { hours }
             }
             Verdict::Deny { cause, place, rule, .. } => Ruling::Refuse {
                 reason: cause.into(),

@@ -10,7 +10,7 @@
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
-//! | `judging`, `admittance`, `resolving` | who may come in, and what that depends on |
+//! | `judging`, `admittance`, `resolving`, `hours`, `explaining` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
@@ -44,10 +44,12 @@ mod binding;
 mod collecting;
 mod commit;
 mod directory;
+mod explaining;
 mod farewells;
 mod handlers;
 mod handover;
 mod holder;
+mod hours;
 mod journal;
 mod judging;
 mod launches;
@@ -92,6 +94,8 @@ struct Supervisor {
     admittance: admittance::Admittance,
     judging: judging::Judging,
     resolver: resolving::Resolver,
+    /// The next look at the hours of sessions, while there are such sessions.
+    minute: Option<timers::TimerId>,
     /// Whose local connections are; opened when somebody asks.
     socket_tables: Option<crate::sys::sock_diag::SocketTables>,
     /// The limit of descriptors before superd raised its own.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::config::settings::{self, Serves};
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::label::Label;
 use crate::model::session::SessionId;
 use crate::service::admission::ServiceKey;
 use crate::sys::process::Ended;
@@ -34,6 +35,8 @@ pub(super) struct Session {
     pub(super) source: Option<Source>,
     /// The client's confirmed name and what its ident server says, where a rule asked for them.
     pub(super) names: [Option<String>; 2],
+    /// The hours whose end ends it.
+    pub(super) hours: Option<Label>,
     /// The worker that it was handed to.
     pub(super) worker: Option<WorkerKey>,
     /// The listener that it was lent, for `wait`.

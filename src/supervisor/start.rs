@@ -108,6 +108,7 @@ impl Supervisor {
             admittance: Admittance::default(),
             judging: super::judging::Judging::default(),
             resolver: super::resolving::Resolver::default(),
+            minute: None,
             socket_tables: None,
             nofile: RlimitPair { soft, hard },
             signals,
