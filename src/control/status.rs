@@ -21,7 +21,7 @@ pub(super) fn report(mut status: Status, service: Option<&str>, json: bool) -> R
     } else {
         head(&status) + &services(&status.services)
     };
-    Ok(Report { text, warnings: Vec::new() })
+    Ok(Report { text, ..Report::default() })
 }
 
 fn head(status: &Status) -> String {

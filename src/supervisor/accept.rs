@@ -156,6 +156,7 @@ impl Supervisor {
         let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
         let local = self.local_address(listener, &connection);
         let facts = Facts::default();
+        let (overrides, hours) = (None, None);
         self.judge(Admitted {
             service: key,
             settings,
@@ -164,13 +165,14 @@ impl Supervisor {
             local,
             source,
             facts,
-            overrides: None,
+            overrides,
+            hours,
         });
     }
 
     /// A connection that may be served.
     pub(super) fn serve(&mut self, admitted: Admitted) {
-        let Admitted { service: key, settings, connection, client, local, source, facts, overrides } =
+        let Admitted { service: key, settings, connection, client, local, source, facts, overrides, hours } =
             admitted;
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
@@ -187,6 +189,10 @@ impl Supervisor {
         session.source = Some(source);
         session.names = facts.names();
         session.overrides = overrides;
+        if hours.is_some() {
+            session.hours = hours;
+            self.watch_hours();
+        }
         if session.is_launched() {
             self.enqueue_session(session);
         } else {
@@ -227,6 +233,7 @@ impl Supervisor {
             source: None,
             names: [None, None],
             overrides: None,
+            hours: None,
             worker: None,
             lost_workers: 0,
             lent: None,

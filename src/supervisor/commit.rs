@@ -65,6 +65,7 @@ impl Supervisor {
         self.launches.forget_plans(&self.plans_of_pools());
         self.settle_handlers();
         self.settle_resolver();
+        self.end_sessions_of_hours();
         self.send_launches();
         self.watch_all();
         for &key in &keys {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::settings;
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::label::Label;
 use crate::model::place::Place;
 use crate::policy::judge::Verdict;
 use crate::policy::request::{Fact, Interfaces, Request, User};
@@ -49,6 +50,8 @@ pub(super) struct Admitted {
     pub(super) facts: Facts,
     /// What hosts.allow has it launched with.
     pub(super) overrides: Option<String>,
+    /// Those by which it is let in, if they are to end it.
+    pub(super) hours: Option<Label>,
 }
 
 /// What is known of a client.
@@ -174,7 +177,7 @@ impl Supervisor {
 
     fn judge_by(&mut self, mut admitted: Admitted, rules: Rules) {
         loop {
-            let mut ruling = self.ruling(&admitted, &rules);
+            let mut ruling = self.ruling(&mut admitted, &rules);
             if matches!(ruling, Ruling::AskHosts) {
                 ruling = self.hosts_ruling(&mut admitted, &rules);
             }
@@ -190,16 +193,19 @@ impl Supervisor {
         }
     }
 
-    fn ruling(&mut self, admitted: &Admitted, rules: &Rules) -> Ruling {
+    fn ruling(&mut self, admitted: &mut Admitted, rules: &Rules) -> Ruling {
         let Admittance { interfaces, tables, .. } = &self.admittance;
         let request = admitted.facts.request(admitted.client, admitted.local, interfaces);
         match rules.policy.judge(&request, tables) {
-            Verdict::Allow { observed, .. } => {
+            Verdict::Allow { rule, observed } => {
+                let hours =
+                    rules.policy.hours(rule).filter(|_| admitted.settings.access.end_sessions).cloned();
                 let places: Vec<Place> = observed.into_iter().map(|rule| rule.place.clone()).collect();
                 for rule in &places {
                     let event = Event::Observed { client: admitted.client, rule };
                     self.log_session(&admitted.settings, event);
                 }
+                admitted.hours = hours;
                 if rules.hosts.is_some() { Ruling::AskHosts } else { Ruling::Serve }
             }
             Verdict::Deny { cause, place, rule, .. } => Ruling::Refuse {

@@ -11,7 +11,7 @@
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
 //! | `datagram_rules` | rules that the kernel holds |
-//! | `judging`, `hosts`, `admittance`, `resolving` | who may come in, and what that depends on |
+//! | `judging`, `hosts`, `admittance`, `resolving`, `hours`, `explaining` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `losses`, `pools`, `staff`, `shared`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
@@ -46,11 +46,13 @@ mod collecting;
 mod commit;
 mod datagram_rules;
 mod directory;
+mod explaining;
 mod farewells;
 mod handlers;
 mod handover;
 mod holder;
 mod hosts;
+mod hours;
 mod journal;
 mod judging;
 mod launches;
@@ -99,6 +101,8 @@ struct Supervisor {
     judging: judging::Judging,
     commands: hosts::Commands,
     resolver: resolving::Resolver,
+    /// The next look at the hours of sessions, while there are such sessions.
+    minute: Option<timers::TimerId>,
     /// Whose local connections are; opened when somebody asks.
     socket_tables: Option<crate::sys::sock_diag::SocketTables>,
     /// The limit of descriptors before superd raised its own.

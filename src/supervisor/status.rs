@@ -79,7 +79,7 @@ impl Supervisor {
     }
 
     /// The state, its reason, and the time to the next try. What concerns all services comes first.
-    fn state_of(
+    pub(super) fn state_of(
         &self,
         key: ServiceKey,
         service: &Service,

@@ -257,6 +257,7 @@ impl Supervisor {
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
+            Due::Minute => self.minute_is_over(),
             Due::Shutdown => self.continue_ending(),
         }
     }

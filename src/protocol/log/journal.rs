@@ -92,8 +92,8 @@ fn message_id(event: &Event) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::place::Place;
     use super::*;
+    use crate::model::place::Place;
     use crate::model::session::SessionId;
     use crate::service::reason::Reason;
     use crate::service::record::ExitStatus;
