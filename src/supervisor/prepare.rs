@@ -140,7 +140,9 @@ impl Supervisor {
         for (index, entry) in reader.services().enumerate() {
             let running = self.services.by_name(entry.name.as_str()).and_then(|key| self.services.get(key));
             let settings = match running {
-                Some(service) if service.digest == entry.digest && entry.is_in_place(&service.settings) => {
+                Some(service)
+                    if service.digest == entry.digest && entry.has_its_places(&service.settings) =>
+                {
                     Rc::clone(&service.settings)
                 }
                 Some(service) if service.digest == entry.digest => {
