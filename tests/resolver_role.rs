@@ -5,8 +5,8 @@
 
 mod harness;
 
-use std::io;
-use std::net::IpAddr;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -291,4 +291,22 @@ fn what_the_name_server_says_is_kept_for_a_while() {
         assert_eq!(resolver.named(ip("192.0.2.1"), DEADLINE), "none");
     }
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[test]
+fn ident_servers_are_asked_at_their_port_from_the_address_that_was_asked() {
+    needs_root!();
+    own_network();
+    let mut resolver = Resolver::start();
+    for (client, local) in [("127.0.0.1", "127.0.0.9"), ("[::1]", "[::1]")] {
+        let server = TcpListener::bind(format!("{client}:113")).unwrap();
+        resolver.ask(&format!("IDENT id=7 client={client}:51234 local={local}:79 within=20000"));
+        let (mut stream, from) = server.accept().unwrap();
+        assert!(from.to_string().starts_with(&format!("{local}:")), "{from}");
+        let mut question = String::new();
+        BufReader::new(&stream).read_line(&mut question).unwrap();
+        assert_eq!(question, "51234 , 79\r\n");
+        stream.write_all(b"51234 , 79 : USERID : UNIX : alice\r\n").unwrap();
+        assert_eq!(resolver.hear(), "USER id=7 state=user name=alice");
+    }
 }

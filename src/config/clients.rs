@@ -91,12 +91,12 @@ pub fn rows(
     let all: Vec<_> = items
         .iter()
         .map(|item| {
-            said(cx, item, |cx| match item.get_ref() {
-                DeValue::Table(table) => Some(reader::inline(cx, keys, table, title)),
-                _ => {
-                    mistype::wrong_type(cx, title, Kind::Rows(keys), item);
-                    None
+            said(cx, item, |cx| {
+                if let DeValue::Table(table) = item.get_ref() {
+                    return Some(reader::inline(cx, keys, table, title));
                 }
+                mistype::wrong_type(cx, title, Kind::Rows(keys), item);
+                None
             })
         })
         .collect();

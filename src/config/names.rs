@@ -28,7 +28,7 @@ pub fn sets(cx: &mut Context<'_>, table: &DeTable<'_>, all: &mut BTreeMap<Label,
         let spot = cx.spot(name.span());
         let title = format!("sets.{}", name.get_ref());
         let set = set(cx, &title, &spot, value);
-        keep(cx, name.get_ref(), spot, set, |set| &set.spot, "the set", all);
+        keep(cx, name.get_ref(), &spot, set, |set| &set.spot, "the set", all);
     }
 }
 
@@ -63,7 +63,7 @@ pub fn hours(cx: &mut Context<'_>, table: &DeTable<'_>, all: &mut BTreeMap<Label
         let spot = cx.spot(name.span());
         let title = format!("hours.{}", name.get_ref());
         let hours = times(cx, &title, &spot, value);
-        keep(cx, name.get_ref(), spot, hours, |hours| &hours.spot, "the name of hours", all);
+        keep(cx, name.get_ref(), &spot, hours, |hours| &hours.spot, "the name of hours", all);
     }
 }
 
@@ -106,7 +106,7 @@ fn required(
 fn keep<T>(
     cx: &mut Context<'_>,
     name: &str,
-    spot: Spot,
+    spot: &Spot,
     value: T,
     spot_of: impl Fn(&T) -> &Spot,
     what: &str,
@@ -115,12 +115,12 @@ fn keep<T>(
     let name: Label = match name.parse() {
         Ok(name) => name,
         Err(mistake) => {
-            let diagnostic = Diagnostic::error("name", &spot, mistake.message).maybe_hint(mistake.hint);
+            let diagnostic = Diagnostic::error("name", spot, mistake.message).maybe_hint(mistake.hint);
             return cx.report.add(diagnostic);
         }
     };
     if let Some(first) = all.get(&name) {
-        let twice = Diagnostic::error("twice", &spot, format!("{what} `{name}` stands twice"));
+        let twice = Diagnostic::error("twice", spot, format!("{what} `{name}` stands twice"));
         let twice = twice.label("here again").also(spot_of(first), "here first");
         return cx.report.add(twice.hint("a name is said once, in one of the files"));
     }

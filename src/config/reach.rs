@@ -60,9 +60,8 @@ fn reach(way: Way, endpoints: &[Endpoint]) -> Reach {
         matches!(endpoint, Endpoint::Inet(InetEndpoint { transport: Transport::Udp, .. }))
     };
     match way {
-        Way::Listen => Reach::Nothing(way),
         Way::Wait if endpoints.iter().all(is_udp) => Reach::Address(way),
-        Way::Wait => Reach::Nothing(way),
+        Way::Wait | Way::Listen => Reach::Nothing(way),
         Way::Builtin if endpoints.iter().any(is_udp) => Reach::Address(way),
         Way::Exec | Way::Builtin | Way::Handoff | Way::Relay => Reach::Everything,
     }
@@ -103,7 +102,7 @@ impl Judge<'_> {
         let turned_off =
             matches!(path.1, "end_sessions" | "hosts_access") && said.value == Value::Flag(false);
         if !turned_off {
-            self.say(path, &said.spot, format!("`{}`", path.1), complaint);
+            self.say(path, &said.spot, &format!("`{}`", path.1), complaint);
         }
     }
 
@@ -120,7 +119,7 @@ impl Judge<'_> {
             _ => {}
         }
         for said in clients(&self.service.values, path).filter(|said| said.value.asks_name()) {
-            self.say(path, &said.spot, format!("`{}`", said.value), &by_address_alone(way));
+            self.say(path, &said.spot, &format!("`{}`", said.value), &by_address_alone(way));
         }
     }
 
@@ -134,7 +133,7 @@ impl Judge<'_> {
         ] {
             let seen = way != Way::Wait && matches!(key, "mode" | "log");
             if let Some(spot) = rule.spot(("", key)).filter(|_| !seen) {
-                self.say(path, spot, format!("`{key}`"), &complaint);
+                self.say(path, spot, &format!("`{key}`"), &complaint);
             }
         }
     }
@@ -155,18 +154,18 @@ impl Judge<'_> {
                         .hint("`unix` matches them all; `users` tells them apart")
                 }
             };
-            self.say(path, &said.spot, format!("`{}`", said.value), &complaint);
+            self.say(path, &said.spot, &format!("`{}`", said.value), &complaint);
         }
         for said in users(&self.service.values, path) {
             if matches!(said.value, UserWord::Ident(_) | UserWord::AnyIdent) && !self.kinds.internet {
                 let complaint = Complaint::new("clients of unix sockets have no RFC 1413 server")
                     .hint("the kernel says who they are: write the user's name");
-                self.say(path, &said.spot, "`ident:`".to_owned(), &complaint);
+                self.say(path, &said.spot, "`ident:`", &complaint);
             }
         }
     }
 
-    fn say(&mut self, path: Path, spot: &Spot, what: String, complaint: &Complaint) {
+    fn say(&mut self, path: Path, spot: &Spot, what: &str, complaint: &Complaint) {
         let Complaint { message, hint, .. } = complaint;
         if self.own.contains(&path) {
             let message = format!("{what} can't hold here: {message}");

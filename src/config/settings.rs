@@ -268,6 +268,15 @@ impl Service {
         }
     }
 
+    /// What hosts.allow and hosts.deny call it: the name of its process, as with tcpd; else its own.
+    pub fn daemon_name(&self) -> &str {
+        let program = match &self.serves {
+            Serves::Exec(program) | Serves::Wait(program) => program.argv.first(),
+            Serves::Pool(_) | Serves::Builtin(_) => None,
+        };
+        program.map_or(self.name.as_str(), |name| name.rsplit('/').next().unwrap_or(name))
+    }
+
     /// Does one process for each listener get the listener itself?
     pub fn waits(&self) -> bool {
         matches!(self.serves, Serves::Wait(_))

@@ -22,6 +22,9 @@ pub const BATCH: usize = 16;
 /// The longest name that goes with a launch: a domain name is not longer (RFC 1035).
 pub const MAX_NAME: usize = 255;
 
+/// What a launch takes of a packet, at most, but for its overrides.
+pub const MAX_LAUNCH: usize = 640;
+
 /// The largest packet of this protocol.
 pub const MAX_PACKET: usize = 16 * 1024;
 
@@ -103,6 +106,8 @@ pub struct Launch {
     /// The client's confirmed name, if a rule asked for it, and what its ident server said; at most
     /// [`MAX_NAME`] bytes each.
     pub names: [Option<String>; 2],
+    /// What differs from the plan: [`super::overrides`].
+    pub overrides: Option<String>,
 }
 
 /// From the supervisor.
@@ -189,6 +194,7 @@ impl Launch {
         encode_client(self.client, out);
         encode_address(self.local, out);
         self.names.iter().for_each(|name| encode_name(name.as_deref(), out));
+        encode_text(self.overrides.as_deref().unwrap_or_default(), out);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -202,6 +208,7 @@ impl Launch {
             client: reader.client()?,
             local: reader.address()?,
             names: [reader.name()?, reader.name()?],
+            overrides: reader.text()?,
         })
     }
 }
@@ -255,6 +262,12 @@ fn encode_name(name: Option<&str>, out: &mut Vec<u8>) {
     let name = name.filter(|name| name.len() <= MAX_NAME).unwrap_or_default();
     out.push(u8::try_from(name.len()).unwrap_or(0));
     out.extend(name.bytes());
+}
+
+fn encode_text(text: &str, out: &mut Vec<u8>) {
+    let length = u16::try_from(text.len()).unwrap_or(0);
+    out.extend(length.to_le_bytes());
+    out.extend(text.bytes().take(usize::from(length)));
 }
 
 fn encode_address(address: Option<SocketAddr>, out: &mut Vec<u8>) {
@@ -311,6 +324,15 @@ impl Reader<'_> {
 
     fn name(&mut self) -> Result<Option<String>, Malformed> {
         let length = usize::from(self.byte()?);
+        self.string(length)
+    }
+
+    fn text(&mut self) -> Result<Option<String>, Malformed> {
+        let length = usize::from(self.u16()?);
+        self.string(length)
+    }
+
+    fn string(&mut self, length: usize) -> Result<Option<String>, Malformed> {
         let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
         let name = String::from_utf8(bytes.to_vec()).map_err(|_| Malformed)?;
@@ -354,6 +376,7 @@ mod tests {
             client: client.parse().ok(),
             local: local.and_then(|text| text.parse().ok()),
             names: [Some("h".repeat(MAX_NAME)), None],
+            overrides: Some("{}".to_owned()),
         }
     }
 
@@ -372,7 +395,11 @@ mod tests {
         ] {
             let mut packet = Vec::new();
             request.encode(&mut packet);
-            assert!(packet.len() <= MAX_PACKET, "{}", packet.len());
+            assert!(
+                packet.len() <= MAX_LAUNCH * BATCH && MAX_LAUNCH * BATCH <= MAX_PACKET,
+                "{}",
+                packet.len()
+            );
             assert_eq!(Request::decode(&packet), Ok(request));
         }
     }

@@ -281,7 +281,9 @@ mod tests {
 
     fn packet<T>(all: &[T], push: impl Fn(&T, &mut String)) -> String {
         let mut packet = String::new();
-        all.iter().for_each(|one| push(one, &mut packet));
+        for one in all {
+            push(one, &mut packet);
+        }
         packet
     }
 

@@ -17,6 +17,7 @@ use crate::model::client::Client;
 use crate::model::identity::Identity;
 use crate::protocol::environment;
 use crate::protocol::launch::{Gets, Launch, Plan, ProgramPlan, SLOTS};
+use crate::protocol::overrides::Overrides;
 use crate::protocol::plans;
 use crate::protocol::step::Step;
 use crate::sys::memory::{SealedMap, Slot, SlotTable};
@@ -82,7 +83,15 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     note(slot, Step::Session);
     process::new_session()?;
     match plan {
-        Plan::Program(plan) => become_program(slot, &assignment.launch, &plan, &sockets, stderr.as_ref()),
+        Plan::Program(mut plan) => {
+            let overrides = assignment.launch.overrides.as_deref();
+            if let Some(overrides) =
+                overrides.map(|text| Overrides::decode(text).ok_or(io::ErrorKind::InvalidInput))
+            {
+                overrides?.apply(&mut plan.program);
+            }
+            become_program(slot, &assignment.launch, &plan, &sockets, stderr.as_ref())
+        }
         Plan::Nothing => Err(io::ErrorKind::InvalidInput.into()),
         Plan::Role { name, identity } => {
             become_role(slot, &name, identity.as_ref(), first.as_fd(), binary.as_fd())

@@ -155,12 +155,22 @@ impl Supervisor {
         let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
         let local = self.local_address(listener, &connection);
         let facts = Facts::default();
-        self.judge(Admitted { service: key, settings, connection, client, local, source, facts });
+        self.judge(Admitted {
+            service: key,
+            settings,
+            connection,
+            client,
+            local,
+            source,
+            facts,
+            overrides: None,
+        });
     }
 
     /// A connection that may be served.
     pub(super) fn serve(&mut self, admitted: Admitted) {
-        let Admitted { service: key, settings, connection, client, local, source, facts } = admitted;
+        let Admitted { service: key, settings, connection, client, local, source, facts, overrides } =
+            admitted;
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
         }
@@ -175,6 +185,7 @@ impl Supervisor {
         session.local = local;
         session.source = Some(source);
         session.names = facts.names();
+        session.overrides = overrides;
         if session.is_launched() {
             self.enqueue_session(session);
         } else {
@@ -212,6 +223,7 @@ impl Supervisor {
             local: None,
             source: None,
             names: [None, None],
+            overrides: None,
             worker: None,
             lent: None,
             connection: Some(connection),

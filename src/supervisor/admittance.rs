@@ -6,11 +6,10 @@ use std::rc::Rc;
 use jiff::tz::TimeZone;
 
 use crate::config::settings::{self, Level};
-use crate::policy::hosts_access;
 use crate::policy::judge::Policy;
 use crate::policy::request::Interfaces;
 use crate::policy::tables::Tables;
-use crate::protocol::tables::HostsFiles;
+use crate::protocol::tables::{Hosts, HostsFiles};
 use crate::sys::interfaces;
 
 use super::Supervisor;
@@ -25,7 +24,7 @@ pub(super) struct Admittance {
     pub(super) interfaces: Interfaces,
     /// The zone of `[daemon]`.
     pub(super) zone: TimeZone,
-    hosts: Vec<(HostsFiles, Rc<hosts_access::Tables>)>,
+    hosts: Vec<(HostsFiles, Rc<Hosts>)>,
 }
 
 impl Default for Admittance {
@@ -41,8 +40,7 @@ pub(super) struct Rules {
     /// Those of its own.
     pub(super) policy: Rc<Policy>,
     /// Those of hosts.allow and hosts.deny, if it asks them.
-    #[expect(dead_code, reason = "asked where connections are judged")]
-    pub(super) hosts: Option<Rc<hosts_access::Tables>>,
+    pub(super) hosts: Option<Rc<Hosts>>,
 }
 
 impl Admittance {

@@ -47,14 +47,18 @@ pub(super) struct Admitted {
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Source,
     pub(super) facts: Facts,
+    /// What hosts.allow has it launched with.
+    pub(super) overrides: Option<String>,
 }
 
 /// What is known of a client.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    name: Option<Named>,
+    pub(super) name: Option<Named>,
+    /// That of the address that was asked.
+    pub(super) local_name: Option<Named>,
     user: Option<Result<u32, ()>>,
-    ident: Option<Reply>,
+    pub(super) ident: Option<Reply>,
 }
 
 /// A connection that waits for an answer.
@@ -62,6 +66,7 @@ pub(super) struct Facts {
 struct Pending {
     admitted: Admitted,
     rules: Rules,
+    subject: Subject,
     timer: TimerId,
 }
 
@@ -74,10 +79,40 @@ pub(super) struct Judging {
 }
 
 /// What becomes of a connection; a verdict without its loans.
-enum Ruling {
+pub(super) enum Ruling {
     Serve,
-    Refuse { reason: Reason, rule: Place, banner: Option<Vec<u8>>, log: Option<bool> },
-    Ask(Needs),
+    /// The rules let it in, hosts.allow and hosts.deny are still to be asked.
+    AskHosts,
+    Refuse {
+        reason: Reason,
+        rule: Place,
+        banner: Option<Vec<u8>>,
+        log: Option<bool>,
+    },
+    Ask(Subject),
+}
+
+/// What the resolver is asked, or the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Whose process it is.
+    User,
+    /// The name of the client.
+    Name,
+    /// The name of the address that it asked.
+    LocalName,
+    /// Its ident server, which has so long.
+    Ident(Duration),
+}
+
+impl From<Needs> for Subject {
+    fn from(needs: Needs) -> Self {
+        match needs.cheapest() {
+            Needs { user: true, .. } => Self::User,
+            Needs { name: true, .. } => Self::Name,
+            _ => Self::Ident(IDENT_WITHIN),
+        }
+    }
 }
 
 impl Facts {
@@ -139,13 +174,18 @@ impl Supervisor {
 
     fn judge_by(&mut self, mut admitted: Admitted, rules: Rules) {
         loop {
-            match self.ruling(&admitted, &rules) {
+            let mut ruling = self.ruling(&admitted, &rules);
+            if matches!(ruling, Ruling::AskHosts) {
+                ruling = self.hosts_ruling(&mut admitted, &rules);
+            }
+            match ruling {
+                Ruling::AskHosts => return,
                 Ruling::Serve => return self.serve(admitted),
                 Ruling::Refuse { reason, rule, banner, log } => {
                     return self.refuse_by_rule(admitted, reason, &rule, banner.as_deref(), log);
                 }
-                Ruling::Ask(needs) if needs.cheapest().user => self.ask_user(&mut admitted),
-                Ruling::Ask(needs) => return self.ask(admitted, rules, needs),
+                Ruling::Ask(Subject::User) => self.ask_user(&mut admitted),
+                Ruling::Ask(subject) => return self.ask(admitted, rules, subject),
             }
         }
     }
@@ -160,7 +200,7 @@ impl Supervisor {
                     let event = Event::Observed { client: admitted.client, rule };
                     self.log_session(&admitted.settings, event);
                 }
-                Ruling::Serve
+                if rules.hosts.is_some() { Ruling::AskHosts } else { Ruling::Serve }
             }
             Verdict::Deny { cause, place, rule, .. } => Ruling::Refuse {
                 reason: cause.into(),
@@ -168,7 +208,7 @@ impl Supervisor {
                 banner: rule.and_then(|rule| rule.banner.clone()),
                 log: rule.and_then(|rule| rule.log),
             },
-            Verdict::Need(needs) => Ruling::Ask(needs),
+            Verdict::Need(needs) => Ruling::Ask(needs.into()),
         }
     }
 
@@ -198,29 +238,32 @@ impl Supervisor {
     }
 
     /// Has the resolver ask; the connection waits aside.
-    fn ask(&mut self, mut admitted: Admitted, rules: Rules, needs: Needs) {
-        let by_name = needs.cheapest().name;
+    fn ask(&mut self, mut admitted: Admitted, rules: Rules, subject: Subject) {
         let crowded =
             self.judging.pending.len() >= MOST || self.judging.of_source(admitted.source) >= MOST_OF_SOURCE;
         self.judging.serial += 1;
         let id = self.judging.serial;
-        let question = match (admitted.client, admitted.local) {
+        let name = |address: SocketAddr| Question::Name {
+            id,
+            address: address.ip().to_canonical(),
+            within: NAME_WITHIN,
+        };
+        let question = match (subject, admitted.client, admitted.local) {
             _ if crowded => None,
-            (Client::Inet(client), _) if by_name => {
-                Some(Question::Name { id, address: client.ip().to_canonical(), within: NAME_WITHIN })
-            }
-            (Client::Inet(client), Some(local)) => {
-                Some(Question::Ident { id, client, local, within: IDENT_WITHIN })
+            (Subject::Name, Client::Inet(client), _) => Some(name(client)),
+            (Subject::LocalName, _, Some(local)) => Some(name(local)),
+            (Subject::Ident(within), Client::Inet(client), Some(local)) => {
+                Some(Question::Ident { id, client, local, within })
             }
             _ => None,
         };
         if !question.is_some_and(|question| self.ask_resolver(&question)) {
-            admitted.facts.fail(by_name);
+            admitted.facts.fail(subject);
             return self.judge_by(admitted, rules);
         }
-        let within = if by_name { NAME_WITHIN } else { IDENT_WITHIN };
+        let within = if let Subject::Ident(within) = subject { within } else { NAME_WITHIN };
         let timer = self.timers.set(self.now + within + LATE, Due::AnswerLate(id));
-        self.judging.pending.insert(id, Pending { admitted, rules, timer });
+        self.judging.pending.insert(id, Pending { admitted, rules, subject, timer });
     }
 
     /// The resolver has answered.
@@ -232,11 +275,12 @@ impl Supervisor {
         };
         // One that came too late is about nobody.
         let Some(mut pending) = self.take_pending(id) else { return };
-        if name.is_some() {
-            pending.admitted.facts.name = name;
-        }
-        if ident.is_some() {
-            pending.admitted.facts.ident = ident;
+        let facts = &mut pending.admitted.facts;
+        match pending.subject {
+            Subject::Name => facts.name = name,
+            Subject::LocalName => facts.local_name = name,
+            Subject::Ident(_) => facts.ident = ident,
+            Subject::User => {}
         }
         self.judge_by(pending.admitted, pending.rules);
     }
@@ -244,8 +288,7 @@ impl Supervisor {
     /// There is no answer, and none comes any more.
     pub(super) fn answer_is_late(&mut self, id: u64) {
         let Some(mut pending) = self.take_pending(id) else { return };
-        let by_name = pending.admitted.facts.name.is_none();
-        pending.admitted.facts.fail(by_name);
+        pending.admitted.facts.fail(pending.subject);
         self.judge_by(pending.admitted, pending.rules);
     }
 
@@ -288,11 +331,12 @@ impl Supervisor {
 }
 
 impl Facts {
-    fn fail(&mut self, by_name: bool) {
-        if by_name {
-            self.name = Some(Named::Failed);
-        } else {
-            self.ident = Some(Reply::Failed);
+    fn fail(&mut self, subject: Subject) {
+        match subject {
+            Subject::Name => self.name = Some(Named::Failed),
+            Subject::LocalName => self.local_name = Some(Named::Failed),
+            Subject::Ident(_) => self.ident = Some(Reply::Failed),
+            Subject::User => self.user = Some(Err(())),
         }
     }
 }

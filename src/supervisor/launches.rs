@@ -18,6 +18,7 @@ use crate::sys::fd;
 use crate::sys::memory::SlotTable;
 use crate::sys::spawn::{Image, Parentage, Spawner};
 
+use super::hosts::Command;
 use super::roles::{RoleKind, role_plans};
 use super::sessions::SessionKey;
 use super::workers::WorkerKey;
@@ -40,6 +41,8 @@ pub(super) enum Job {
     Session(SessionKey),
     /// A worker of a pool, with its sockets until it exists.
     Worker(WorkerKey, Vec<OwnedFd>),
+    /// A command of hosts.allow or hosts.deny.
+    Command(Command),
     /// A role, with its end of the channel until the role exists.
     Role(RoleKind, Option<OwnedFd>),
 }

@@ -10,7 +10,7 @@
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
-//! | `judging`, `admittance`, `resolving` | who may come in, and what that depends on |
+//! | `judging`, `hosts`, `admittance`, `resolving` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
@@ -48,6 +48,7 @@ mod farewells;
 mod handlers;
 mod handover;
 mod holder;
+mod hosts;
 mod journal;
 mod judging;
 mod launches;
@@ -91,6 +92,7 @@ struct Supervisor {
     /// What rules are judged by, but for the rules.
     admittance: admittance::Admittance,
     judging: judging::Judging,
+    commands: hosts::Commands,
     resolver: resolving::Resolver,
     /// Whose local connections are; opened when somebody asks.
     socket_tables: Option<crate::sys::sock_diag::SocketTables>,

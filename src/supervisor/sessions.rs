@@ -34,6 +34,8 @@ pub(super) struct Session {
     pub(super) source: Option<Source>,
     /// The client's confirmed name and what its ident server says, where a rule asked for them.
     pub(super) names: [Option<String>; 2],
+    /// What hosts.allow has it launched with.
+    pub(super) overrides: Option<String>,
     /// The worker that it was handed to.
     pub(super) worker: Option<WorkerKey>,
     /// The listener that it was lent, for `wait`.
@@ -88,6 +90,8 @@ pub(super) enum ProcessOwner {
     Session(SessionKey),
     Role(super::roles::RoleKind),
     Worker(WorkerKey),
+    /// What hosts.allow or hosts.deny has beside a session.
+    Command,
     Launcher,
 }
 

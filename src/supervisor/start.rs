@@ -106,6 +106,7 @@ impl Supervisor {
             serial: 0,
             is_init: process::own_pid() == 1,
             admittance: Admittance::default(),
+            commands: super::hosts::Commands::default(),
             judging: super::judging::Judging::default(),
             resolver: super::resolving::Resolver::default(),
             socket_tables: None,

@@ -23,6 +23,8 @@ type Answer<T> = Result<T, String>;
 
 type Groups = Answer<Vec<u32>>;
 
+type Accounts = Vec<(u32, u32)>;
+
 type Ports = BTreeMap<(Transport, String), u16>;
 
 /// This machine, as it answered during one load.
@@ -33,7 +35,7 @@ pub struct Machine {
     groups_of: RefCell<BTreeMap<(String, u32), Groups>>,
     members_of: RefCell<BTreeMap<u32, Answer<Vec<u32>>>>,
     /// Every user with the primary group.
-    everybody: RefCell<Option<Answer<Vec<(u32, u32)>>>>,
+    everybody: RefCell<Option<Answer<Accounts>>>,
     ports: RefCell<Option<Answer<Ports>>>,
 }
 

@@ -23,7 +23,9 @@ fn started(look_up: pool::LookUp, ident_port: u16) -> (Channel, JoinHandle<io::R
 
 fn ask(channel: &Channel, questions: &[Question]) {
     let mut packet = String::new();
-    questions.iter().for_each(|question| question.push(&mut packet));
+    for question in questions {
+        question.push(&mut packet);
+    }
     channel.send(packet.as_bytes(), &[]).unwrap();
 }
 
@@ -89,7 +91,9 @@ fn a_supervisor_that_does_not_read_gets_every_answer_later() {
     let (channel, role) = started(|_| Named::NoName, 113);
     let send = |first: u64| {
         let mut packet = String::new();
-        (0..50).for_each(|more| name(first + more, "192.0.2.7", LONG).push(&mut packet));
+        for id in first..first + 50 {
+            name(id, "192.0.2.7", LONG).push(&mut packet);
+        }
         channel.send(packet.as_bytes(), &[])
     };
     let asked = (0..).step_by(50).take_while(|first| send(*first).is_ok()).count() * 50;
@@ -156,7 +160,7 @@ fn ident_servers_are_heard() {
     check_ident(&[b"51234 , 79 : ERROR : HIDDEN-USER\r\n"], "(none)");
     check_ident(&[b"51234 , 80 : USERID : UNIX : alice\r\n"], "(failed)");
     check_ident(&[], "(failed)");
-    check_ident(&[&[b'x'; 100_000]], "(failed)");
+    check_ident(&[&[b'x'; 10_000]], "(failed)");
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Supervisor {
         flight.started = true;
         match &mut flight.job {
             &mut Job::Session(key) => self.session_has_process(key, pid),
+            Job::Command(_) => self.sessions.own(pid, ProcessOwner::Command),
             Job::Worker(key, sockets) => {
                 let key = *key;
                 // Else its end would not close its channel.
@@ -83,6 +84,8 @@ impl Supervisor {
         match flight.job {
             Job::Session(key) if errno == 0 => self.session_runs(key),
             Job::Session(key) => self.session_launch_failed(key, step, errno),
+            Job::Command(_) if errno == 0 => {}
+            Job::Command(command) => self.command_failed(&command, step, errno),
             Job::Worker(key, _) if errno == 0 => self.worker_runs(key),
             Job::Worker(key, _) => self.worker_launch_failed(key, step, errno),
             Job::Role(kind, _) if errno != 0 => {
@@ -159,6 +162,7 @@ impl Supervisor {
             let whose = match &flight.job {
                 &Job::Session(key) => self.service_name_of(key),
                 &Job::Worker(key, _) => self.worker_name(key),
+                Job::Command(command) => format!("a command for {}", command.service),
                 Job::Role(kind, _) => kind.name().to_owned(),
             };
             let step = step.map_or("start", Step::words);

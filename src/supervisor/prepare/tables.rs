@@ -9,11 +9,10 @@ use std::rc::Rc;
 use jiff::tz::TimeZone;
 
 use crate::config::wire;
-use crate::policy::hosts_access;
 use crate::policy::hours::Hours;
 use crate::policy::table::Table;
 use crate::policy::tables::Tables;
-use crate::protocol::tables::{HostsFiles, decode, zone};
+use crate::protocol::tables::{Hosts, HostsFiles, decode, zone};
 use crate::sys::memory::SealedMap;
 
 /// All of it.
@@ -22,7 +21,7 @@ pub(in super::super) struct Beside {
     pub(in super::super) tables: Tables,
     /// That of `[daemon]`.
     pub(in super::super) zone: TimeZone,
-    pub(in super::super) hosts: Vec<(HostsFiles, Rc<hosts_access::Tables>)>,
+    pub(in super::super) hosts: Vec<(HostsFiles, Rc<Hosts>)>,
 }
 
 /// The block is not what the configuration needs.
