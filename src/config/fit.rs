@@ -15,6 +15,7 @@ use super::values::Complaint;
 use super::ways::Way;
 
 const BUILTIN: Path = ("", "builtin");
+const BAN: Path = ("", "ban");
 
 /// The listeners that a worker can be given: one message to the launcher carries them, beside descriptors of the
 /// worker's own.
@@ -24,7 +25,7 @@ const MOST_LENT: usize = 30;
 pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
     let way = Way::of(&service.values);
     listeners(service, way, report);
-    decoy(service, own);
+    decoy(service, own, report);
     if let Some(way) = way {
         reach::service(service, own, way, report);
     }
@@ -53,9 +54,14 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
 }
 
 /// A decoy bans at its first client: what the defaults say of banning patiently is not meant for it.
-fn decoy(service: &mut ServiceDraft, own: &BTreeSet<Path>) {
+fn decoy(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
     if service.values.text(BUILTIN) != Some("sensor") {
         return;
+    }
+    if let Some(spot) = service.values.said(BAN).map(|said| &said.spot).filter(|_| own.contains(&BAN)) {
+        let error =
+            Diagnostic::error("contradiction", spot, "`sensor` is there to ban, and `ban` is taken away");
+        report.add(error.hint("`ban.for` is how long, `ban.never` whom it spares; or `enabled = false`"));
     }
     for path in [("ban", "after"), ("ban", "within"), ("ban", "on")] {
         if !own.contains(&path) {

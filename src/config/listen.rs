@@ -70,7 +70,17 @@ impl Listen {
 
 /// The protocols that are served, for those who missed them.
 const PROTOCOLS: [&str; 11] = [
-    "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unix-dgram", "unix-seqpacket", "systemd", "tcpmux",
+    "tcp",
+    "tcp4",
+    "tcp6",
+    "udp",
+    "udp4",
+    "udp6",
+    "unix",
+    "unix-dgram",
+    "unix-seqpacket",
+    "systemd",
+    "tcpmux",
 ];
 
 fn no_protocol(text: &str) -> Complaint {
@@ -152,7 +162,10 @@ mod tests {
         );
         check("udp:224.0.0.251%eth0:79", Err("`224.0.0.251` is no port"));
         check("tcpmux:x", Ok(""));
-        check("tcpmux:Help", Err("`Help` is no name of a service: a client of tcpmux asks for the list by it"));
+        check(
+            "tcpmux:Help",
+            Err("`Help` is no name of a service: a client of tcpmux asks for the list by it"),
+        );
         check(&format!("tcpmux:{}", "x".repeat(65)), Err("the name has 65 bytes, and 64 are the most"));
         check("tcpmux:", Err("the name is missing"));
         check("tcpmux:a b", Err("`a b` is no name of tcpmux: they are printable ASCII without blanks"));

@@ -31,7 +31,8 @@ pub fn check(draft: &Draft, report: &mut Report) {
 
 /// Does other hosts' traffic come to a service of tcpmux, and so to all that are behind it?
 pub fn hears_others(draft: &Draft) -> bool {
-    let hears = |service: &ServiceDraft| service.values.listens().iter().any(|said| said.value.hears_others());
+    let hears =
+        |service: &ServiceDraft| service.values.listens().iter().any(|said| said.value.hears_others());
     draft.services.iter().any(|service| is_mux(service) && hears(service))
 }
 
@@ -49,7 +50,8 @@ pub fn names(service: &ServiceDraft) -> impl Iterator<Item = (&MuxName, &Spot)> 
 }
 
 fn leads_nowhere(service: &ServiceDraft, spot: &Spot) -> Diagnostic {
-    let message = format!("service {} is behind tcpmux, and no service has `builtin = \"tcpmux\"`", service.name);
+    let message =
+        format!("service {} is behind tcpmux, and no service has `builtin = \"tcpmux\"`", service.name);
     Diagnostic::error("no-tcpmux", spot, message)
         .hint("for example [service.tcpmux] with `listen = \"tcp:1\"` and `builtin = \"tcpmux\"`")
 }

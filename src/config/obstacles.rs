@@ -69,8 +69,10 @@ pub fn of_option(name: &str, endpoints: &[Endpoint]) -> Option<Complaint> {
 
 /// Why no socket option of a service can hold that has no listener of its own.
 pub fn of_option_behind_tcpmux() -> Complaint {
-    Complaint::new("its connections come through the listener of `tcpmux`, and the service has none of its own")
-        .hint("it is a key of the service with `builtin = \"tcpmux\"`")
+    Complaint::new(
+        "its connections come through the listener of `tcpmux`, and the service has none of its own",
+    )
+    .hint("it is a key of the service with `builtin = \"tcpmux\"`")
 }
 
 /// Does no listener make connections?

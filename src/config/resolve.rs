@@ -289,7 +289,8 @@ fn limits(values: &Values) -> Option<Limits> {
 /// One key of the table switches it on. A decoy always bans, at once, and for being come to alone.
 fn ban(values: &Values) -> Option<Ban> {
     let is_decoy = values.text(("", "builtin")) == Some("sensor");
-    let (after, on): (_, &[Offence]) = if is_decoy { (1, &[]) } else { (20, &[Offence::Refused, Offence::Rate]) };
+    let (after, on): (_, &[Offence]) =
+        if is_decoy { (1, &[]) } else { (20, &[Offence::Refused, Offence::Rate]) };
     let says = ["after", "within", "for", "on"].iter().any(|key| values.get(("ban", key)).is_some());
     (says || is_decoy).then(|| Ban {
         after: values.number(("ban", "after")).unwrap_or(after),

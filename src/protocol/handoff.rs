@@ -334,12 +334,7 @@ impl Report {
     }
 }
 
-fn push_done(
-    out: &mut String,
-    id: u64,
-    bytes: Option<(u64, u64)>,
-    why: Option<Lapse>,
-) -> std::fmt::Result {
+fn push_done(out: &mut String, id: u64, bytes: Option<(u64, u64)>, why: Option<Lapse>) -> std::fmt::Result {
     write!(out, "DONE {id}")?;
     if let Some((received, sent)) = bytes {
         write!(out, " in={received} out={sent}")?;
@@ -485,12 +480,11 @@ mod tests {
             Report::Launch { id: 7, name, received: 9 }
         };
         let counts = Report::Counts { id: 3, bytes: (1, 2), answered: 3, refused: 4 };
-        let all =
-            [Report::Ready, Report::Take(u64::MAX), launch(Some("ftp=1")), launch(None), counts]
-                .into_iter()
-                .chain(Guard::ALL.map(Report::Lacks))
-                .chain(Lapse::ALL.map(|why| Report::Done { id: 1, bytes: Some((2, 3)), why: Some(why) }))
-                .chain([None, Some((2, 3))].map(|bytes| Report::Done { id: 1, bytes, why: None }));
+        let all = [Report::Ready, Report::Take(u64::MAX), launch(Some("ftp=1")), launch(None), counts]
+            .into_iter()
+            .chain(Guard::ALL.map(Report::Lacks))
+            .chain(Lapse::ALL.map(|why| Report::Done { id: 1, bytes: Some((2, 3)), why: Some(why) }))
+            .chain([None, Some((2, 3))].map(|bytes| Report::Done { id: 1, bytes, why: None }));
         let mut packet = String::new();
         for report in all.clone() {
             report.push(&mut packet);

@@ -74,12 +74,7 @@ impl Listener {
     }
 
     /// Answers what is there, a batch at most. `ports` are those of all listeners.
-    pub(super) fn serve(
-        &self,
-        mailbox: &mut Mailbox,
-        ports: &[u16],
-        pattern: &[u8],
-    ) -> Counts {
+    pub(super) fn serve(&self, mailbox: &mut Mailbox, ports: &[u16], pattern: &[u8]) -> Counts {
         let mut counts = Counts::default();
         // What was wrong with the socket is told once, and gone.
         let received = mailbox.receive(self.socket.as_fd()).unwrap_or(0);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::protocol::builtin::chargen;
 use crate::model::mux::MuxName;
+use crate::protocol::builtin::chargen;
 use crate::protocol::handoff::{self, Lapse};
 use crate::sys::poll::{Interest, Readiness};
 

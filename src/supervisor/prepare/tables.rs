@@ -21,6 +21,8 @@ pub(in super::super) struct Beside {
     pub(in super::super) tables: Tables,
     /// That of `[daemon]`.
     pub(in super::super) zone: TimeZone,
+    /// The same, as it came.
+    pub(in super::super) zone_bytes: Rc<[u8]>,
     pub(in super::super) hosts: Vec<(HostsFiles, Rc<Hosts>)>,
 }
 
@@ -39,9 +41,9 @@ pub(super) fn open(block: &OwnedFd, config: &wire::Reader<'_>) -> Result<Beside,
     let map = Rc::new(SealedMap::open(block.as_fd()).map_err(|error| Unfit(error.to_string()))?);
     let parts = decode(&map).map_err(|_| Unfit("the tables are malformed".to_owned()))?;
     let missing = |what: &str, name: &str| Unfit(format!("{what} `{name}` is missing"));
+    let zone_bytes = |name: &String| parts.zones.get(name).and_then(|range| map.get(range.clone()));
     let zone = |name: &String| {
-        let bytes = parts.zones.get(name).and_then(|range| map.get(range.clone()));
-        bytes.and_then(|bytes| zone(name, bytes)).ok_or_else(|| missing("the time zone", name))
+        zone_bytes(name).and_then(|bytes| zone(name, bytes)).ok_or_else(|| missing("the time zone", name))
     };
     let mut tables = Tables::default();
     for name in config.sets().keys() {
@@ -59,7 +61,9 @@ pub(super) fn open(block: &OwnedFd, config: &wire::Reader<'_>) -> Result<Beside,
         let compiled = serde_json::from_slice(bytes).map_err(|error| Unfit(error.to_string()))?;
         hosts.push((files.clone(), Rc::new(compiled)));
     }
-    Ok(Beside { tables, zone: zone(&config.daemon().zone)?, hosts })
+    let name = &config.daemon().zone;
+    let bytes = zone_bytes(name).unwrap_or_default().into();
+    Ok(Beside { tables, zone: zone(name)?, zone_bytes: bytes, hosts })
 }
 
 /// A stretch of the block, which lives as long as somebody has a part of it.
