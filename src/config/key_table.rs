@@ -24,8 +24,9 @@ use Kind::{
 };
 
 /// The built-in services, and those of later versions.
-pub(super) static BUILTINS: [&str; 6] = ["echo", "discard", "chargen", "daytime", "time", "qotd"];
-static LATER_BUILTINS: [&str; 7] = ["tcpmux", "sensor", "metrics", "stun", "turn", "ident", "health"];
+pub(super) static BUILTINS: [&str; 8] =
+    ["echo", "discard", "chargen", "daytime", "time", "qotd", "tcpmux", "sensor"];
+static LATER_BUILTINS: [&str; 5] = ["metrics", "stun", "turn", "ident", "health"];
 
 /// The names that `[log] facility` may have.
 static FACILITIES: [&str; 19] = facility_names();
@@ -215,7 +216,7 @@ pub static SERVICE: &[Key] = &[
     key(
         "ban",
         Table(BAN),
-        "none",
+        "none; a sensor always has one",
         "When a source is banned from the service: it is refused until the ban ends. One key of it is enough.",
     ),
     key("timeout", Table(TIMEOUT), "", "Deadlines of a session."),
@@ -341,7 +342,7 @@ static LIMITS: &[Key] = &[
 ];
 
 static BAN: &[Key] = &[
-    key("after", Number(1, 1_000_000), "20", "So many offences of one source bring a ban."),
+    key("after", Number(1, 1_000_000), "20; 1 for a sensor", "So many offences of one source bring a ban."),
     key(
         "within",
         TimeBetween(1, 86_400),
@@ -352,8 +353,8 @@ static BAN: &[Key] = &[
     key(
         "on",
         Offences,
-        "[\"refused\", \"rate\"]",
-        "What is an offence: to be refused by a rule or by `per_source`; to come beyond `rate_per_source`; to be served by a program that exits with status N, or that a signal ends.",
+        "[\"refused\", \"rate\"]; [] for a sensor",
+        "What is an offence: to be refused by a rule or by `per_source`; to come beyond `rate_per_source`; to be served by a program that exits with status N, or that a signal ends. To come to a sensor always is one.",
     ),
     key(
         "never",
@@ -381,7 +382,7 @@ static TIMEOUT: &[Key] = &[
         "handshake",
         Time,
         "10s",
-        "How long a client of the built-in echo or discard may take to send its first byte, and the worker of a pool to take a connection.",
+        "How long a client of the built-in echo or discard may take to send its first byte, one of tcpmux to send its name, and the worker of a pool to take a connection.",
     ),
     key(
         "drain",

@@ -25,6 +25,7 @@ pub mod listens;
 pub mod load;
 pub mod manual;
 pub mod mistype;
+pub mod mux;
 pub mod names;
 pub mod obstacles;
 pub mod option_table;

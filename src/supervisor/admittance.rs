@@ -24,13 +24,15 @@ pub(super) struct Admittance {
     pub(super) interfaces: Interfaces,
     /// The zone of `[daemon]`.
     pub(super) zone: TimeZone,
+    /// The same, for processes that have no files.
+    pub(super) zone_bytes: Rc<[u8]>,
     hosts: Vec<(HostsFiles, Rc<Hosts>)>,
 }
 
 impl Default for Admittance {
     fn default() -> Self {
         let (tables, interfaces) = (Tables::default(), Interfaces::default());
-        Self { tables, interfaces, zone: TimeZone::UTC, hosts: Vec::new() }
+        Self { tables, interfaces, zone: TimeZone::UTC, zone_bytes: Rc::new([]), hosts: Vec::new() }
     }
 }
 
@@ -46,8 +48,8 @@ pub(super) struct Rules {
 impl Admittance {
     /// Takes those of a new configuration.
     pub(super) fn replace(&mut self, beside: Beside) {
-        let Beside { tables, zone, hosts } = beside;
-        (self.tables, self.zone, self.hosts) = (tables, zone, hosts);
+        let Beside { tables, zone, zone_bytes, hosts } = beside;
+        (self.tables, self.zone, self.zone_bytes, self.hosts) = (tables, zone, zone_bytes, hosts);
     }
 
     /// The rules of a service; `before`: as they were, for the same settings.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use nix::sys::signal::Signal;
 
 use crate::config::settings::Serves;
-use crate::protocol::handoff::{Connection, MAX_PACKET, Order, Report};
+use crate::protocol::handoff::{Connection, Lapse, MAX_PACKET, Order, Report};
 use crate::service::admission::ServiceKey;
 use crate::service::reason::Reason;
 use crate::service::record::Event;
@@ -18,6 +18,7 @@ use crate::sys::channel::Received;
 use crate::sys::process;
 
 use super::Supervisor;
+use super::muxing::is_mux;
 use super::sessions::{Phase, Session, SessionKey};
 use super::timers::Due;
 use super::workers::{WorkerKey, WorkerKind, WorkerPhase};
@@ -49,6 +50,8 @@ impl Supervisor {
             Some(pool) if !ending && !is_ended => {
                 pool.waiting.push_back(key);
                 self.give_waiting(service);
+                // It may have come without a listener that looks for room first.
+                self.settle_pool(service, true);
             }
             // No worker gets it any more.
             _ => self.abandon_session(key, Reason::Shutdown),
@@ -172,9 +175,12 @@ impl Supervisor {
                 true
             }
             Report::Take(id) => held(id).is_some_and(|session| self.session_is_taken(session, worker)),
-            Report::Done { id, bytes } => {
+            Report::Done { id, bytes, why } => {
                 let Some(session) = held(id) else { return false };
-                self.session_is_done(session, worker, id, bytes)
+                self.session_is_done(session, worker, id, bytes, why)
+            }
+            Report::Launch { id, name, received } => {
+                held(id).is_some_and(|session| self.on_name(session, worker, id, name.as_ref(), received))
             }
             Report::Lacks(what) => self.handlers_lack(worker, what.word()),
             Report::Counts { id, bytes, answered, refused } => {
@@ -192,7 +198,9 @@ impl Supervisor {
         }
         session.phase = Phase::Running;
         session.since = self.now;
-        session.connection = None;
+        if !is_mux(&session.settings) {
+            session.connection = None;
+        }
         session.pid = self.workers.get(worker).map_or(0, |worker| worker.pid);
         if session.cause.is_none() {
             if let Some(timer) = session.timer.take() {
@@ -222,17 +230,20 @@ impl Supervisor {
         worker: WorkerKey,
         id: u64,
         bytes: Option<(u64, u64)>,
+        why: Option<Lapse>,
     ) -> bool {
+        // A worker of somebody else's has no such word.
+        let is_handlers = matches!(self.workers.get(worker).map(|w| &w.kind), Some(WorkerKind::Handlers));
         if self.sessions.table.get(key).is_none_or(|session| session.phase != Phase::Running) {
             return false;
         }
-        self.end_handed(key, bytes);
+        self.end_handed(key, bytes, why.filter(|_| is_handlers));
         self.worker_lets_go(worker, id);
         true
     }
 
     /// The last word about a session that was a worker's.
-    pub(super) fn end_handed(&mut self, key: SessionKey, bytes: Option<(u64, u64)>) {
+    pub(super) fn end_handed(&mut self, key: SessionKey, bytes: Option<(u64, u64)>, why: Option<Lapse>) {
         let Some(session) = self.sessions.table.get(key) else { return };
         if session.settings.log.success {
             let event = Event::End {
@@ -243,7 +254,7 @@ impl Supervisor {
                 duration: self.now.saturating_duration_since(session.since),
                 cpu: None,
                 bytes,
-                cause: session.cause,
+                cause: session.cause.or(why.map(Lapse::word)),
             };
             let settings = Rc::clone(&session.settings);
             self.log_session(&settings, event);
@@ -251,7 +262,7 @@ impl Supervisor {
         self.remove_session(key);
     }
 
-    fn worker_lets_go(&mut self, key: WorkerKey, id: u64) {
+    pub(super) fn worker_lets_go(&mut self, key: WorkerKey, id: u64) {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(key) else { return };
         worker.held.remove(&id);

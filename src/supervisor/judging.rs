@@ -25,6 +25,7 @@ use crate::sys::socket;
 
 use super::Supervisor;
 use super::admittance::{Admittance, Rules};
+use super::muxing;
 use super::timers::{Due, TimerId};
 
 /// Connections that may wait for answers, over all services, and of one source.
@@ -48,6 +49,8 @@ pub(super) struct Admitted {
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Source,
     pub(super) facts: Facts,
+    /// It came through tcpmux, and waits for that one's answer.
+    pub(super) through_mux: bool,
     /// What hosts.allow has it launched with.
     pub(super) overrides: Option<String>,
     /// Those by which it is let in, if they are to end it.
@@ -330,8 +333,9 @@ impl Supervisor {
             service.count_refusal(reason);
         }
         self.give_back(admitted.service, Some(admitted.source));
-        if let Some(banner) = banner.or(admitted.settings.banners.refuse.as_deref()) {
-            self.farewells.say(admitted.connection, banner, self.now);
+        let banner = banner.or(admitted.settings.banners.refuse.as_deref());
+        if let Some(text) = muxing::farewell(admitted.through_mux, banner) {
+            self.farewells.say(admitted.connection, &text, self.now);
         }
     }
 }

@@ -96,7 +96,8 @@ impl Supervisor {
             pool.waiting.retain(|waiting| *waiting != key);
         }
         if let (Some(connection), Some(client), Some(source)) = (connection, client, source) {
-            self.refuse(service, connection, client, source, reason);
+            // If it came through tcpmux, that has said its word.
+            self.refuse(service, connection, client, source, reason, false);
         }
         self.remove_session(key);
     }

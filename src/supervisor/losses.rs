@@ -50,7 +50,7 @@ impl Supervisor {
                 if let Some(session) = self.sessions.table.get_mut(session) {
                     session.cause.get_or_insert("handler-lost");
                 }
-                self.end_handed(session, None);
+                self.end_handed(session, None, None);
             }
         }
         for &session in &untaken {

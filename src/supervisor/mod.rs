@@ -6,7 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `start`, `turn`, `shutdown` | the life of superd |
-//! | `accept`, `answers`, `launches`, `lifecycle` | the life of a connection |
+//! | `accept`, `answers`, `muxing`, `launches`, `lifecycle` | the life of a connection |
 //! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
@@ -62,6 +62,7 @@ mod listeners;
 mod load;
 mod load_average;
 mod losses;
+mod muxing;
 mod notify;
 mod pause;
 mod pidfile;

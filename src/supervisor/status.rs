@@ -51,7 +51,7 @@ impl Supervisor {
             }
         };
         let bound = service.listeners.iter().filter_map(|&key| self.listeners.get(key)).map(full);
-        Some(bound.chain(absent_status(service)).collect())
+        Some(bound.chain(absent_status(service)).chain(mux_status(service)).collect())
     }
 
     fn service_status(&self, key: ServiceKey, service: &Service) -> ServiceStatus {
@@ -68,7 +68,7 @@ impl Supervisor {
             state: state.to_owned(),
             reason,
             retry_in: retry.map(|wait| wait.as_secs_f64()),
-            listeners: bound.chain(absent_status(service)).collect(),
+            listeners: bound.chain(absent_status(service)).chain(mux_status(service)).collect(),
             sessions: self.admission.sessions(key),
             started: service.started,
             launch_failed: service.launch_failed,
@@ -161,6 +161,19 @@ fn bound_status(listener: &Listener) -> ListenerStatus {
         options: BTreeMap::new(),
         queue: None,
     }
+}
+
+/// Its names, while clients of tcpmux reach it by them.
+fn mux_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_ {
+    let is_reached = service.settings.enabled && !service.is_gone;
+    let names = service.settings.mux_names.iter().filter(move |_| is_reached);
+    names.map(|name| ListenerStatus {
+        endpoint: format!("tcpmux:{name}"),
+        bound: None,
+        error: None,
+        options: BTreeMap::new(),
+        queue: None,
+    })
 }
 
 fn absent_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_ {

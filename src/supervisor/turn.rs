@@ -156,6 +156,9 @@ impl Supervisor {
         }
         self.accept_all(poll, places);
         self.on_deadlines();
+        // What was let in by an answer of the resolver, or through tcpmux, is on its way before the loop sleeps.
+        self.send_launches();
+        self.hand_to_handlers();
         self.watch_touched();
         self.log.flush();
     }
