@@ -336,3 +336,40 @@ fn a_client_that_writes_at_once_is_read_by_its_worker() {
         assert!(client.read_text().ends_with("bye\n"));
     }
 }
+
+#[test]
+fn superctl_shows_pools_and_their_workers() {
+    let plain = "[service.plain]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{probe}\"]\n{user}\n";
+    let superd = Superd::with(&format!("{}{plain}", pool("hold", "min = 1, spare = 1, max = 2", "")));
+    let (client, pid) = held(&superd);
+    superd.until_pool("app", "a spare one", |pool| pool["idle"] == 1);
+    let shown = |words: &[&str]| {
+        let output = superd.superctl(words);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = shown(&["pool"]);
+    let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(row[..8], ["app", "handoff", "1", "1", "0", "0", "0", "0"], "{text}");
+    assert!(text.contains("min=1 spare=1 max=2 concurrency=1 idle_timeout=60s"), "{text}");
+    let text = shown(&["pool", "app"]).1;
+    let worker = text.lines().find(|line| line.starts_with(&pid.to_string())).unwrap();
+    assert!(worker.contains("ready") && text.lines().count() == 6, "{text}");
+    assert!(shown(&["pool", "--json"]).1.contains(&format!("\"pid\":{pid}")));
+    assert!(shown(&["status"]).1.contains("workers 2"));
+    assert_eq!(superd.superctl(&["pool", "plain"]).status.code(), Some(1));
+    assert_eq!(superd.superctl(&["pool", "nobody"]).status.code(), Some(1));
+    end(client);
+}
+
+#[test]
+fn the_status_counts_datagrams_of_built_in_services() {
+    let superd = Superd::with("[service.echo]\nlisten = \"udp4:127.0.0.1:0\"\nbuiltin = \"echo\"\n");
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(harness::DEADLINE)).unwrap();
+    client.send_to(b"hello", superd.address("echo")).unwrap();
+    assert_eq!(client.recv(&mut [0; 16]).unwrap(), 5);
+    superd.until_service("echo", "counted", |service| {
+        service["datagrams"] == serde_json::json!({ "received": 5, "sent": 5, "answered": 1, "refused": 0 })
+    });
+}

@@ -127,6 +127,7 @@ fn one_service_for(group: Option<u32>, reload: Option<Reply>) -> Daemon {
         Request::Socket { service } => {
             Some(Reply::Refused(Refusal::new(format!("there is no service {service:?}"))))
         }
+        Request::Pool { .. } => Some(done(Answer::Pool(Vec::new()))),
     })
 }
 
@@ -145,6 +146,8 @@ fn status(services: usize) -> Status {
         started: 4,
         launch_failed: 0,
         refused: [("per_source".to_owned(), 3)].into(),
+        workers: 0,
+        datagrams: None,
     };
     Status {
         version: "0.1.0".to_owned(),
@@ -201,6 +204,10 @@ fn answers_are_shown() {
     assert!(socket.out.contains("tcp:127.0.0.1:7 bound to 127.0.0.1:7\n  queue    0 of 16\n"), "{socket:?}");
     let json = superd.ask("socket echo0 --json");
     assert_eq!(serde_json::from_str::<Vec<ListenerStatus>>(&json.out).unwrap(), [listener()]);
+
+    let pools = superd.ask("pool");
+    assert_eq!((pools.code, pools.out.as_str()), (Some(0), "no service has a pool\n"));
+    assert_eq!(superd.ask("pool echo0 --json").out, "[]\n");
 }
 
 #[test]

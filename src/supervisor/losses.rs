@@ -56,15 +56,13 @@ impl Supervisor {
         for &session in &untaken {
             self.take_back_session(session);
         }
-        match self.workers.get(key).map(|worker| &worker.kind) {
-            Some(WorkerKind::Handlers) => self.handlers_are_lost(key, untaken),
-            _ => {
-                for session in untaken {
-                    self.give_again(session);
-                }
-                self.worker_is_lost(key);
-            }
+        if let Some(WorkerKind::Handlers) = self.workers.get(key).map(|worker| &worker.kind) {
+            return self.handlers_are_lost(key, untaken);
         }
+        for session in untaken {
+            self.give_again(session);
+        }
+        self.worker_is_lost(key);
     }
 
     /// Its worker has ended before it took it.
