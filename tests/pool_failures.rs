@@ -48,7 +48,7 @@ fn a_connection_that_kills_its_workers_is_refused_in_the_end() {
     let line = superd.expect_log("refuse app");
     assert!(line.contains("reason=launch"), "{line}");
     superd.until_idle();
-    assert_eq!(superd.pool("app")["restarts"], 3);
+    superd.until_pool("app", "three ended", |pool| pool["restarts"] == 3);
 }
 
 #[test]

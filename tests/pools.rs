@@ -361,15 +361,3 @@ fn superctl_shows_pools_and_their_workers() {
     assert_eq!(superd.superctl(&["pool", "nobody"]).status.code(), Some(1));
     end(client);
 }
-
-#[test]
-fn the_status_counts_datagrams_of_built_in_services() {
-    let superd = Superd::with("[service.echo]\nlisten = \"udp4:127.0.0.1:0\"\nbuiltin = \"echo\"\n");
-    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(harness::DEADLINE)).unwrap();
-    client.send_to(b"hello", superd.address("echo")).unwrap();
-    assert_eq!(client.recv(&mut [0; 16]).unwrap(), 5);
-    superd.until_service("echo", "counted", |service| {
-        service["datagrams"] == serde_json::json!({ "received": 5, "sent": 5, "answered": 1, "refused": 0 })
-    });
-}
