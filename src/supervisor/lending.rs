@@ -149,6 +149,11 @@ impl Keepsake {
         Ok(Self { lent: Lent::remember(fd)?, kind, waiting: waiting(fd, kind) })
     }
 
+    /// superd accepts from the listener by now.
+    pub(super) fn stay_nonblocking(&mut self) {
+        self.lent.stay_nonblocking();
+    }
+
     /// Is what woke the server still there, as it was?
     fn is_untouched(&self, listener: &Listener) -> bool {
         match (self.waiting, waiting(listener.fd.as_fd(), self.kind)) {
