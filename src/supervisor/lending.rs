@@ -155,6 +155,11 @@ impl Keepsake {
         self.lent.expect_filter(filter);
     }
 
+    /// superd accepts from the listener by now.
+    pub(super) fn stay_nonblocking(&mut self) {
+        self.lent.stay_nonblocking();
+    }
+
     /// Is what woke the server still there, as it was?
     fn is_untouched(&self, listener: &Listener) -> bool {
         match (self.waiting, waiting(listener.fd.as_fd(), self.kind)) {

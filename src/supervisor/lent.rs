@@ -68,6 +68,12 @@ impl Lent {
         self.filter = Some(filter.to_vec());
     }
 
+    /// superd accepts from it by now: it is not to block when it is put back, not even for an instant, in which
+    /// another process that has it could call accept.
+    pub fn stay_nonblocking(&mut self) {
+        self.description.flags |= libc::O_NONBLOCK;
+    }
+
     /// Puts back what differs. `options` are those of the service, by now perhaps other ones than it was lent with.
     pub fn restore(&self, fd: BorrowedFd<'_>, endpoint: &Endpoint, options: &SocketOptions) -> Restored {
         let mut changed = Vec::new();

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::config::settings::Serves;
+use crate::model::endpoint::Endpoint;
 use crate::protocol::control::{DatagramStatus, ListenerStatus, ServiceStatus, Status};
 use crate::service::admission::{Full, ServiceKey};
 use crate::service::reason::Reason;
@@ -139,8 +140,8 @@ impl Supervisor {
 /// None where no handler reads datagrams for it.
 fn datagram_status(service: &Service) -> Option<DatagramStatus> {
     let settings = &service.settings;
-    let is_read = matches!(settings.serves, Serves::Builtin(_))
-        && settings.endpoints.iter().any(|endpoint| endpoint.is_datagram());
+    let is_read =
+        matches!(settings.serves, Serves::Builtin(_)) && settings.endpoints.iter().any(Endpoint::is_datagram);
     let DatagramCounts { received, sent, answered, refused } = service.datagrams;
     is_read.then_some(DatagramStatus { received, sent, answered, refused })
 }

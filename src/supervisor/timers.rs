@@ -41,6 +41,8 @@ pub(super) enum Due {
     AttachWriter,
     /// A worker had its time to take a connection.
     TakeLate(SessionKey),
+    /// A connection whose workers have ended is handed over once more.
+    GiveAgain(SessionKey),
     /// A worker had its time to get ready, or to end.
     WorkerLate(WorkerKey),
     /// A worker had nothing to do for as long as it may.

@@ -252,6 +252,7 @@ impl Supervisor {
             Due::KeepBans => self.keep_bans(),
             Due::AttachWriter => self.attach_writer(),
             Due::TakeLate(key) => self.take_is_late(key),
+            Due::GiveAgain(key) => self.give_at_last(key),
             Due::WorkerLate(key) => self.worker_is_late(key),
             Due::WorkerIdle(key) => self.idle_is_over(key),
             Due::WorkerDismissed(key) => self.dismissal_is_over(key),

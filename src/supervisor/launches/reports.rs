@@ -90,14 +90,13 @@ impl Supervisor {
             Job::Command(command) => self.command_failed(&command, step, errno),
             Job::Worker(key, _) if errno == 0 => self.worker_runs(key),
             Job::Worker(key, _) => self.worker_launch_failed(key, step, errno),
-            Job::Gone => {}
             Job::Role(kind, _) if errno != 0 => {
                 let step = step.map_or("start", Step::words);
                 let text =
                     format!("launch of the {} failed at {step}: {}", kind.name(), process::errno_name(errno));
                 self.note(Level::Err, &text);
             }
-            Job::Role(..) => {}
+            Job::Role(..) | Job::Gone => {}
         }
     }
 
