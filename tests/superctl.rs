@@ -148,6 +148,7 @@ fn status(services: usize) -> Status {
         started: 4,
         launch_failed: 0,
         refused: [("per_source".to_owned(), 3)].into(),
+        datagrams: None,
     };
     Status {
         version: "0.1.0".to_owned(),
@@ -171,6 +172,7 @@ fn listener() -> ListenerStatus {
         error: None,
         options: [("backlog".to_owned(), "16".to_owned())].into(),
         queue: Some([0, 16]),
+        dropped: None,
     }
 }
 

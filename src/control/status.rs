@@ -128,6 +128,7 @@ mod tests {
             started: 0,
             launch_failed: 0,
             refused: BTreeMap::new(),
+            datagrams: None,
         }
     }
 
@@ -138,6 +139,7 @@ mod tests {
             error: error.map(str::to_owned),
             options: BTreeMap::new(),
             queue: None,
+            dropped: None,
         }
     }
 
@@ -151,6 +153,7 @@ mod tests {
             started: 40,
             launch_failed: 2,
             refused: BTreeMap::from([("per_source".to_owned(), 3), ("connections".to_owned(), 1)]),
+            datagrams: None,
             ..service("finger", "online")
         };
         let ftp = ServiceStatus {

@@ -448,6 +448,7 @@ mod tests {
             error: None,
             options: BTreeMap::from([("backlog".to_owned(), "4096".to_owned())]),
             queue: Some([0, 4096]),
+            dropped: None,
         };
         let service = ServiceStatus {
             name: "finger".to_owned(),
@@ -459,6 +460,7 @@ mod tests {
             started: 7,
             launch_failed: 1,
             refused: BTreeMap::from([("per_source".to_owned(), 2)]),
+            datagrams: None,
         };
         let status = Status {
             version: "0.1.0".to_owned(),

@@ -54,6 +54,22 @@ pub struct ServiceStatus {
     pub launch_failed: u64,
     /// Refused clients, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Of a built-in service on udp: what became of its datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<DatagramStatus>,
+}
+
+/// What became of the datagrams of a built-in service, as its process has said by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatagramStatus {
+    /// Bytes that came.
+    pub received: u64,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Datagrams that were answered.
+    pub answered: u64,
+    /// Datagrams that were not: they came too often, or may not be answered. Those that rules refuse never come.
+    pub refused: u64,
 }
 
 /// One listener in [`Status`], and the answer to `socket`.
@@ -71,4 +87,8 @@ pub struct ListenerStatus {
     /// Connections that wait in the kernel's queue, and the queue's length. Only in the answer to `socket`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<[u32; 2]>,
+    /// Datagrams that the kernel dropped: rules refused them, or they came while the socket's buffer was full. Only in the
+    /// answer to `socket`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u32>,
 }

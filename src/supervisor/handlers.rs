@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::settings::{self, Builtin, Level, Serves};
 use crate::model::identity::Identity;
 use crate::model::session::SessionId;
-use crate::protocol::handoff::{BATCH, Datagrams, Order, Stream};
+use crate::protocol::handoff::{BATCH, Datagrams, Order, Rates, Stream};
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
 
@@ -34,8 +34,8 @@ pub(super) struct Handlers {
     identity: Option<Identity>,
     /// Sessions that are to be handed over.
     pub(super) waiting: VecDeque<SessionKey>,
-    /// Sockets that the current ones read, by the serial numbers of the listeners.
-    sockets: HashMap<u64, ListenerKey>,
+    /// Sockets that the current ones read, by the serial numbers of the listeners, and how they were told to.
+    sockets: HashMap<u64, (ListenerKey, Order)>,
     /// Their channel was full.
     pub(super) blocked: bool,
     backoff: Backoff,
@@ -204,8 +204,14 @@ impl Supervisor {
     pub(super) fn settle_datagrams(&mut self) {
         let Some(key) = self.handlers.current.filter(|&key| self.is_worker_ready(key)) else { return };
         let wanted: HashMap<u64, ListenerKey> = self.datagram_listeners();
-        let dropped: Vec<u64> =
-            self.handlers.sockets.keys().filter(|serial| !wanted.contains_key(serial)).copied().collect();
+        let is_wanted = |serial: &u64, order: &Order| {
+            wanted.get(serial).is_some_and(|&key| self.datagrams_order(*serial, key).as_ref() == Some(order))
+        };
+        let sockets = self.handlers.sockets.iter();
+        let dropped: Vec<u64> = sockets
+            .filter(|(serial, (_, order))| !is_wanted(serial, order))
+            .map(|(serial, _)| *serial)
+            .collect();
         for serial in dropped {
             if !self.order_handlers(key, &Order::Forget(serial), &[]) {
                 return;
@@ -216,12 +222,13 @@ impl Supervisor {
             if self.handlers.sockets.contains_key(&serial) {
                 continue;
             }
-            let Some((order, fds)) = self.datagrams_order(serial, listener) else { continue };
+            let Some(order) = self.datagrams_order(serial, listener) else { continue };
+            let Some(fds) = self.datagrams_fds(listener) else { continue };
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             if !self.order_handlers(key, &order, &fds) {
                 return;
             }
-            self.handlers.sockets.insert(serial, listener);
+            self.handlers.sockets.insert(serial, (listener, order));
         }
     }
 
@@ -242,7 +249,17 @@ impl Supervisor {
             .collect()
     }
 
-    fn datagrams_order(&self, serial: u64, listener: ListenerKey) -> Option<(Order, Vec<OwnedFd>)> {
+    /// What handlers are told of a socket. Another order for the same socket takes the place of the one before.
+    fn datagrams_order(&self, serial: u64, listener: ListenerKey) -> Option<Order> {
+        let settings = &self.services.get(self.listeners.get(listener)?.service)?.settings;
+        let Serves::Builtin(builtin) = &settings.serves else { return None };
+        let limits = &settings.limits;
+        let rates =
+            Rates { rate: limits.rate, per_source: limits.rate_per_source, prefix: limits.source_prefix };
+        Some(Order::Listener(Datagrams { id: serial, builtin: builtin.word().to_owned(), rates }))
+    }
+
+    fn datagrams_fds(&self, listener: ListenerKey) -> Option<Vec<OwnedFd>> {
         let listener = self.listeners.get(listener)?;
         let settings = &self.services.get(listener.service)?.settings;
         let Serves::Builtin(builtin) = &settings.serves else { return None };
@@ -251,8 +268,7 @@ impl Supervisor {
             let bytes = crate::protocol::builtin::quotes::encode(quotes);
             fds.push(crate::sys::memory::sealed("superd-quotes", &bytes).ok()?);
         }
-        let order = Order::Listener(Datagrams { id: serial, builtin: builtin.word().to_owned() });
-        Some((order, fds))
+        Some(fds)
     }
 
     /// `false`: they take nothing now.
@@ -280,7 +296,7 @@ impl Supervisor {
             return false;
         }
         // A count of a socket that was taken back meanwhile is a late word, not a wrong one.
-        let listener = self.handlers.sockets.get(&id).and_then(|&key| self.listeners.get(key));
+        let listener = self.handlers.sockets.get(&id).and_then(|(key, _)| self.listeners.get(*key));
         let service = listener.filter(|listener| listener.serial == id).map(|listener| listener.service);
         if let Some(service) = service.and_then(|key| self.services.get_mut(key)) {
             let counts = &mut service.datagrams;

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::config::settings::Serves;
 use crate::protocol::control::{ListenerStatus, ServiceStatus, Status};
+use crate::protocol::status::DatagramStatus;
 use crate::service::admission::{Full, ServiceKey};
 use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
 
 use crate::sys::kind::SocketKind;
+use crate::sys::sockopt::dropped;
 
 use super::Supervisor;
 use super::collecting::collects;
@@ -46,6 +49,7 @@ impl Supervisor {
             ListenerStatus {
                 options: SocketKind::of(fd).map(|kind| options::read_back(fd, kind)).unwrap_or_default(),
                 queue: options::queue(fd),
+                dropped: SocketKind::of(fd).is_ok_and(SocketKind::is_datagram).then(|| dropped(fd)).flatten(),
                 ..bound_status(listener)
             }
         };
@@ -72,6 +76,7 @@ impl Supervisor {
             started: service.started,
             launch_failed: service.launch_failed,
             refused,
+            datagrams: datagram_status(service),
         }
     }
 
@@ -133,6 +138,19 @@ impl Supervisor {
     }
 }
 
+fn datagram_status(service: &Service) -> Option<DatagramStatus> {
+    let settings = &service.settings;
+    let is_told = matches!(settings.serves, Serves::Builtin(_))
+        && settings.endpoints.iter().any(|endpoint| endpoint.is_datagram());
+    let counts = service.datagrams;
+    is_told.then_some(DatagramStatus {
+        received: counts.received,
+        sent: counts.sent,
+        answered: counts.answered,
+        refused: counts.refused,
+    })
+}
+
 /// Where the kernel has it: an address, or the name of a unix socket.
 fn bound_at(listener: &Listener) -> Option<String> {
     match socket::local_address(listener.fd.as_fd()) {
@@ -148,6 +166,7 @@ fn bound_status(listener: &Listener) -> ListenerStatus {
         error: None,
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     }
 }
 
@@ -158,5 +177,6 @@ fn absent_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_
         error: Some(process::errno_name(absent.errno)),
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     })
 }

@@ -12,9 +12,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::time::Instant;
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::lock;
+use super::pace::Pace;
 use crate::config::settings::Builtin;
 use crate::protocol::builtin::loops::{Question, may_be_answered};
 use crate::protocol::builtin::{self, chargen, quotes};
@@ -34,6 +38,7 @@ pub(super) struct Listener {
     pub(super) id: u64,
     pub(super) port: u16,
     builtin: Builtin,
+    pace: Option<Mutex<Pace>>,
     socket: OwnedFd,
 }
 
@@ -62,7 +67,8 @@ impl Listener {
         }
         mailbox::tell_targets(socket.as_fd())?;
         let port = socket::local_address(socket.as_fd()).map_or(0, |address| address.port());
-        Ok(Self { id: order.id, port, builtin, socket })
+        let pace = Pace::of(order.rates).map(Mutex::new);
+        Ok(Self { id: order.id, port, builtin, pace, socket })
     }
 
     /// Answers what is there, a batch at most. `ports` are those of all listeners.
@@ -72,6 +78,7 @@ impl Listener {
         ports: &[u16],
         pattern: &[u8],
         zone: &TimeZone,
+        moment: Instant,
     ) -> Counts {
         let mut counts = Counts::default();
         // What was wrong with the socket is told once, and gone.
@@ -79,6 +86,8 @@ impl Listener {
         if received == 0 {
             return counts;
         }
+        // A batch has it as a whole: what it does meanwhile takes less than to lock it once for each.
+        let mut pace = self.pace.as_ref().map(lock);
         let now = Timestamp::now().to_zoned(zone.clone());
         let mut answers: Vec<(usize, Cow<'_, [u8]>)> = Vec::with_capacity(received);
         for index in 0..received {
@@ -87,6 +96,10 @@ impl Listener {
                 continue;
             };
             counts.bytes.0 += letter.bytes.len() as u64;
+            if !pace.as_mut().is_none_or(|pace| pace.lets_in(letter.source, moment)) {
+                counts.refused += 1;
+                continue;
+            }
             match self.builtin {
                 Builtin::Discard => {}
                 _ if !is_answerable(&letter, ports) => counts.refused += 1,
@@ -98,6 +111,7 @@ impl Listener {
                 _ => answers.push((index, builtin::answer(&self.builtin, &now, random()))),
             }
         }
+        drop(pace);
         let answers: Vec<(usize, &[u8])> = answers.iter().map(|(index, bytes)| (*index, &**bytes)).collect();
         (counts.answered, counts.bytes.1) = mailbox.answer(self.socket.as_fd(), &answers);
         counts.refused += answers.len() as u64 - counts.answered;

@@ -23,6 +23,7 @@ mod deadlines;
 mod inbox;
 mod listeners;
 mod outbox;
+mod pace;
 mod stream;
 mod worker;
 
