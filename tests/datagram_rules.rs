@@ -238,6 +238,33 @@ fn a_thousand_networks_hold_and_are_replaced() {
 }
 
 #[test]
+fn a_filter_that_has_no_room_refuses_the_reload() {
+    needs_root!();
+    needs_program!("ip");
+    own_network();
+    if std::fs::write("/proc/sys/net/core/optmem_max", "20480").is_err() {
+        return harness::skipped("a limit for each network");
+    }
+    let some = |count: u32| {
+        let list: Vec<String> =
+            (0..count).map(|n| format!("\"127.{}.{}.2\"", 1 + (n >> 7), n & 0x7f)).collect();
+        waiting(UDP, MANY, &format!("deny = [{}]", list.join(", ")))
+    };
+    let superd = Superd::with(&some(100));
+    check_superd(&superd, &["127.1.0.1"], &["127.1.0.2"]);
+    superd.rewrite(&some(1000));
+    let errors = superd.reload().unwrap_err();
+    assert!(errors[0].contains("net.core.optmem_max is too small"), "{errors:?}");
+    superd.allow_errors("optmem_max");
+    check_superd(&superd, &["127.1.0.1", "127.7.0.2"], &["127.1.0.2"]);
+    // Both at once have no room.
+    superd.reload_with(&some(300));
+    check_superd(&superd, &["127.1.0.1"], &["127.1.0.2", "127.3.10.2"]);
+    superd.reload_with(&some(299));
+    check_superd(&superd, &["127.1.0.1"], &["127.1.0.2", "127.3.10.2"]);
+}
+
+#[test]
 fn local_follows_the_addresses_of_this_host() {
     needs_root!();
     needs_program!("ip");

@@ -11,6 +11,7 @@ pub mod host;
 pub mod identity;
 pub mod label;
 pub mod mistake;
+pub mod mux;
 pub mod name;
 pub mod network;
 pub mod offence;

@@ -83,7 +83,12 @@ impl Bans {
 impl Supervisor {
     /// Is the client banned from the service?
     pub(super) fn is_banned(&self, service: &ServiceName, client: &Client) -> bool {
-        self.bans.table.find(service, client, self.now).is_some() && !self.is_never_banned(client)
+        self.ban_of(service, client).is_some()
+    }
+
+    /// The ban that keeps the client from the service.
+    pub(super) fn ban_of(&self, service: &ServiceName, client: &Client) -> Option<Ban> {
+        self.bans.table.find(service, client, self.now).filter(|_| !self.is_never_banned(client))
     }
 
     pub(super) fn is_never_banned(&self, client: &Client) -> bool {
@@ -199,7 +204,7 @@ impl Supervisor {
         self.bans.table.list(self.now).iter().map(|ban| self.ban_status(ban)).collect()
     }
 
-    fn ban_status(&self, ban: &Ban) -> BanStatus {
+    pub(super) fn ban_status(&self, ban: &Ban) -> BanStatus {
         BanStatus {
             who: ban.who.to_string(),
             service: ban.service.as_ref().map(ServiceName::to_string),

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::settings;
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::label::Label;
 use crate::model::place::Place;
 use crate::policy::judge::Verdict;
 use crate::policy::request::{Fact, Interfaces, Request, User};
@@ -24,6 +25,7 @@ use crate::sys::socket;
 
 use super::Supervisor;
 use super::admittance::{Admittance, Rules};
+use super::muxing;
 use super::timers::{Due, TimerId};
 
 /// Connections that may wait for answers, over all services, and of one source.
@@ -47,8 +49,12 @@ pub(super) struct Admitted {
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Source,
     pub(super) facts: Facts,
+    /// It came through tcpmux, and waits for that one's answer.
+    pub(super) through_mux: bool,
     /// What hosts.allow has it launched with.
     pub(super) overrides: Option<String>,
+    /// Those by which it is let in, if they are to end it.
+    pub(super) hours: Option<Label>,
 }
 
 /// What is known of a client.
@@ -174,7 +180,7 @@ impl Supervisor {
 
     fn judge_by(&mut self, mut admitted: Admitted, rules: Rules) {
         loop {
-            let mut ruling = self.ruling(&admitted, &rules);
+            let mut ruling = self.ruling(&mut admitted, &rules);
             if matches!(ruling, Ruling::AskHosts) {
                 ruling = self.hosts_ruling(&mut admitted, &rules);
             }
@@ -190,16 +196,19 @@ impl Supervisor {
         }
     }
 
-    fn ruling(&mut self, admitted: &Admitted, rules: &Rules) -> Ruling {
+    fn ruling(&mut self, admitted: &mut Admitted, rules: &Rules) -> Ruling {
         let Admittance { interfaces, tables, .. } = &self.admittance;
         let request = admitted.facts.request(admitted.client, admitted.local, interfaces);
         match rules.policy.judge(&request, tables) {
-            Verdict::Allow { observed, .. } => {
+            Verdict::Allow { rule, observed } => {
+                let hours =
+                    rules.policy.hours(rule).filter(|_| admitted.settings.access.end_sessions).cloned();
                 let places: Vec<Place> = observed.into_iter().map(|rule| rule.place.clone()).collect();
                 for rule in &places {
                     let event = Event::Observed { client: admitted.client, rule };
                     self.log_session(&admitted.settings, event);
                 }
+                admitted.hours = hours;
                 if rules.hosts.is_some() { Ruling::AskHosts } else { Ruling::Serve }
             }
             Verdict::Deny { cause, place, rule, .. } => Ruling::Refuse {
@@ -324,8 +333,9 @@ impl Supervisor {
             service.count_refusal(reason);
         }
         self.give_back(admitted.service, Some(admitted.source));
-        if let Some(banner) = banner.or(admitted.settings.banners.refuse.as_deref()) {
-            self.farewells.say(admitted.connection, banner, self.now);
+        let banner = banner.or(admitted.settings.banners.refuse.as_deref());
+        if let Some(text) = muxing::farewell(admitted.through_mux, banner) {
+            self.farewells.say(admitted.connection, &text, self.now);
         }
     }
 }

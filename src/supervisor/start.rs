@@ -110,6 +110,7 @@ impl Supervisor {
             commands: super::hosts::Commands::default(),
             judging: super::judging::Judging::default(),
             resolver: super::resolving::Resolver::default(),
+            minute: None,
             socket_tables: None,
             nofile: RlimitPair { soft, hard },
             signals,

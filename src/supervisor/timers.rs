@@ -57,6 +57,8 @@ pub(super) enum Due {
     StartHandlers,
     /// The collector is started again.
     StartCollector,
+    /// A minute of the clock is over: hours may have ended.
+    Minute,
     /// The next stage of the shutdown.
     Shutdown,
 }

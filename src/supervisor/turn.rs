@@ -156,6 +156,9 @@ impl Supervisor {
         }
         self.accept_all(poll, places);
         self.on_deadlines();
+        // What was let in by an answer of the resolver, or through tcpmux, is on its way before the loop sleeps.
+        self.send_launches();
+        self.hand_to_handlers();
         self.watch_touched();
         self.log.flush();
     }
@@ -257,6 +260,7 @@ impl Supervisor {
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
+            Due::Minute => self.minute_is_over(),
             Due::Shutdown => self.continue_ending(),
         }
     }
