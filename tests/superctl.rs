@@ -175,6 +175,7 @@ fn listener() -> ListenerStatus {
         error: None,
         options: [("backlog".to_owned(), "16".to_owned())].into(),
         queue: Some([0, 16]),
+        dropped: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::network::Network;
 use crate::model::pattern::ClientPattern;
 
 use super::request::Interfaces;
-use super::tables::Tables;
+use super::tables::{NamedSet, Tables};
 
 mod program;
 
@@ -47,7 +47,7 @@ pub fn networks<'p>(
     for pattern in patterns {
         match pattern {
             ClientPattern::Network(network) => found.push(*network),
-            ClientPattern::Set(name) => found.extend(tables.set(name).into_iter().flat_map(|set| set.list())),
+            ClientPattern::Set(name) => found.extend(tables.set(name).into_iter().flat_map(NamedSet::list)),
             ClientPattern::Local => {
                 found.push(Network::around(Ipv4Addr::LOCALHOST.into(), 8));
                 found.push(Network::host(Ipv6Addr::LOCALHOST.into()));

@@ -164,6 +164,7 @@ impl Supervisor {
         let ban = self.bans.table.add(ban).map_err(|error| error.to_string())?;
         self.log_ban(&ban);
         self.bans_have_changed();
+        self.settle_datagram_rules();
         Ok(vec![self.ban_status(&ban)])
     }
 
@@ -182,6 +183,7 @@ impl Supervisor {
             self.log.write(&Record { level: event.level(), facility: None, service, event });
         }
         self.bans_have_changed();
+        self.settle_datagram_rules();
         Ok(lifted.iter().map(|ban| self.ban_status(ban)).collect())
     }
 

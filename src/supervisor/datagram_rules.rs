@@ -160,7 +160,7 @@ impl Supervisor {
         }
     }
 
-    /// The filter for a socket that is not there yet. Nothing that is refused gets into its queue.
+    /// The filter by rules that are not in force yet.
     pub(super) fn filter_before_bind(
         &self,
         endpoint: &Endpoint,

@@ -12,6 +12,7 @@ use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
 
 use crate::sys::kind::SocketKind;
+use crate::sys::sockopt::dropped;
 
 use super::Supervisor;
 use super::collecting::collects;
@@ -48,6 +49,7 @@ impl Supervisor {
             ListenerStatus {
                 options: SocketKind::of(fd).map(|kind| options::read_back(fd, kind)).unwrap_or_default(),
                 queue: options::queue(fd),
+                dropped: SocketKind::of(fd).is_ok_and(SocketKind::is_datagram).then(|| dropped(fd)).flatten(),
                 ..bound_status(listener)
             }
         };
@@ -161,6 +163,7 @@ fn bound_status(listener: &Listener) -> ListenerStatus {
         error: None,
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     }
 }
 
@@ -174,6 +177,7 @@ fn mux_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_ {
         error: None,
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     })
 }
 
@@ -184,5 +188,6 @@ fn absent_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_
         error: Some(process::errno_name(absent.errno)),
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     })
 }

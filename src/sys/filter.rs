@@ -4,10 +4,10 @@
 //! unless `SO_LOCK_FILTER` has locked it: that can't be undone, by root neither. Knows nothing of what a program says.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use libc::socklen_t;
-use socket2::{SockFilter, SockRef};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use crate::model::filter::Instruction;
 
@@ -29,6 +29,12 @@ pub fn replace(fd: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
     let code: Vec<SockFilter> =
         program.iter().map(|line| SockFilter::new(line.code, line.jt, line.jf, line.k)).collect();
     SockRef::from(&fd).attach_filter(&code)
+}
+
+/// Does the kernel take the program? Tried on a socket that nobody has.
+pub fn try_out(program: &[Instruction]) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), None)?;
+    replace(socket.as_fd(), program)
 }
 
 /// The program that is attached; empty without one. `EACCES`: it is one of eBPF.
@@ -66,7 +72,6 @@ mod tests {
     use crate::model::filter::{JUMP_EQUAL, LOAD, NETWORK_HEADER, NOTHING, RETURN};
     use crate::sys::sockopt::set_int;
     use std::net::UdpSocket;
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     /// Lets in all but this word at this place of the IP header.

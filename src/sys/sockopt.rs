@@ -94,6 +94,13 @@ pub fn accept_queue(fd: BorrowedFd<'_>) -> io::Result<[u32; 2]> {
     Ok([info.tcpi_unacked, info.tcpi_sacked])
 }
 
+/// Packets that were dropped on their way into the socket: by its filter, or for want of room.
+pub fn dropped(fd: BorrowedFd<'_>) -> Option<u32> {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let words = bytes(fd, Knob { level: libc::SOL_SOCKET, name: libc::SO_MEMINFO }).ok()?;
+    words.as_chunks().0.get(SK_MEMINFO_DROPS).map(|word| u32::from_ne_bytes(*word))
+}
+
 /// Takes a packet filter away; `EPERM` if it is locked.
 pub fn detach_filter(fd: BorrowedFd<'_>) -> io::Result<()> {
     set_int(fd, Knob { level: libc::SOL_SOCKET, name: libc::SO_DETACH_FILTER }, 0)

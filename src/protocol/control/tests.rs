@@ -146,6 +146,7 @@ fn replies() -> Vec<(Reply, &'static str)> {
         error: None,
         options: BTreeMap::from([("backlog".to_owned(), "4096".to_owned())]),
         queue: Some([0, 4096]),
+        dropped: Some(0),
     };
     let service = ServiceStatus {
         name: "finger".to_owned(),

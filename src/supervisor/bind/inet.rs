@@ -39,7 +39,7 @@ pub(super) fn open(
     }
     options::apply(socket.as_fd(), kind, options).map_err(|error| BindError::of_option(&endpoint, &error))?;
     if !filter.is_empty() {
-        replace(socket.as_fd(), filter).map_err(|error| refused_filter(&endpoint, &error))?;
+        replace(socket.as_fd(), filter).map_err(|error| BindError::of_filter(&endpoint, &error))?;
     }
     let address = socket_address(inet).map_err(failed(Step::Zone))?;
     socket.bind(&address.into()).map_err(failed(Step::Bind))?;
@@ -49,16 +49,6 @@ pub(super) fn open(
     let socket = socket.into();
     start_listening(&socket, kind, options).map_err(failed(Step::Listen))?;
     Ok(socket)
-}
-
-fn refused_filter(endpoint: &Endpoint, error: &io::Error) -> BindError {
-    let refused = BindError::new(endpoint, Step::Rules, error);
-    if refused.errno != Errno::ENOMEM {
-        return refused;
-    }
-    refused.because(
-        "the kernel has no room for their socket filter: net.core.optmem_max is too small".to_owned(),
-    )
 }
 
 fn socket(inet: &InetEndpoint, wait: bool) -> io::Result<Socket> {

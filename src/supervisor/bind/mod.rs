@@ -92,6 +92,17 @@ impl BindError {
         Self::new(endpoint, Step::Rules, &io::Error::from_raw_os_error(libc::E2BIG)).because(why)
     }
 
+    /// The kernel does not take their filter.
+    pub(super) fn of_filter(endpoint: &Endpoint, error: &io::Error) -> Self {
+        let refused = Self::new(endpoint, Step::Rules, error);
+        if refused.errno != Errno::ENOMEM {
+            return refused;
+        }
+        refused.because(
+            "the kernel has no room for their socket filter: net.core.optmem_max is too small".to_owned(),
+        )
+    }
+
     /// Somebody has it whom only superd knows of.
     pub(super) fn in_use(endpoint: &Endpoint, why: String) -> Self {
         let error = io::Error::from_raw_os_error(libc::EADDRINUSE);

@@ -16,6 +16,7 @@ use crate::supervisor::bind::{
 use crate::supervisor::listeners::{Listener, ListenerKey, Loan};
 use crate::supervisor::options::{self, Change};
 use crate::supervisor::sessions::Session;
+use crate::sys::filter::try_out;
 use crate::sys::kind::SocketKind;
 use crate::sys::overlap::allow_overlap;
 
@@ -163,6 +164,11 @@ impl Supervisor {
         let Some(listener) = self.listeners.get(key) else { return kept };
         let Some(running) = self.services.get(listener.service) else { return kept };
         self.refuse_anothers(key, service)?;
+        let filter = self.filter_before_bind(&listener.endpoint, service, tables);
+        let filter = filter.map_err(|why| BindError::of_rules(&listener.endpoint, why))?;
+        if filter != listener.filter {
+            try_out(&filter).map_err(|error| BindError::of_filter(&listener.endpoint, &error))?;
+        }
         let (old, new) = (&running.settings.socket, &service.socket);
         let kind = SocketKind::of(listener.fd.as_fd()).unwrap_or(SocketKind::Tcp);
         match options::change(kind, old, new) {
