@@ -14,7 +14,7 @@ use crate::service::reason::Reason;
 use crate::sys::socket::{self, Accepted};
 
 use super::Supervisor;
-use super::judging::{Admitted, Facts};
+use super::judging::{Admitted, Facts, Severity};
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
 use super::options;
@@ -164,12 +164,14 @@ impl Supervisor {
             source,
             facts,
             overrides: None,
+            severity: Severity::default(),
+            observed: false,
         });
     }
 
     /// A connection that may be served.
     pub(super) fn serve(&mut self, admitted: Admitted) {
-        let Admitted { service: key, settings, connection, client, local, source, facts, overrides } =
+        let Admitted { service: key, settings, connection, client, local, source, facts, overrides, .. } =
             admitted;
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
