@@ -144,7 +144,7 @@ fn no_thread_has_a_right_and_all_is_served() {
         let (length, from) = client.recv_from(&mut [0; 600]).unwrap();
         assert_eq!((length, from.ip().to_string().as_str()), (expected, "127.0.0.5"), "{builtin}");
     }
-    handlers.expect("DONE 1", |report| *report == Report::Done { id: 1, bytes: Some((5, 5)) });
+    handlers.expect("DONE 1", |report| *report == Report::Done { id: 1, bytes: Some((5, 5)), why: None });
     handlers.receive();
     assert!(!handlers.reports.iter().any(|report| matches!(report, Report::Lacks(_))), "a guard is missing");
 }

@@ -14,6 +14,7 @@ use super::conflict;
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Draft, Said, ServiceDraft, SetDraft, Values};
 use super::endpoints;
+use super::mux;
 use super::pools;
 use super::program;
 use super::serves;
@@ -231,6 +232,7 @@ fn resolve_service(
         place: report.place(&draft.spot),
         enabled: values.flag(("", "enabled")).unwrap_or(true),
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
+        mux_names: mux::names(draft).map(|(name, _)| name.clone()).collect(),
         socket: socket(values),
         serves: serves?,
         access: access?,
@@ -284,14 +286,17 @@ fn limits(values: &Values) -> Option<Limits> {
     })
 }
 
-/// One key of the table switches it on.
+/// One key of the table switches it on. A decoy always bans, at once, and for being come to alone.
 fn ban(values: &Values) -> Option<Ban> {
+    let is_decoy = values.text(("", "builtin")) == Some("sensor");
+    let (after, on): (_, &[Offence]) =
+        if is_decoy { (1, &[]) } else { (20, &[Offence::Refused, Offence::Rate]) };
     let says = ["after", "within", "for", "on"].iter().any(|key| values.get(("ban", key)).is_some());
-    says.then(|| Ban {
-        after: values.number(("ban", "after")).unwrap_or(20),
+    (says || is_decoy).then(|| Ban {
+        after: values.number(("ban", "after")).unwrap_or(after),
         within: values.time(("ban", "within")).unwrap_or(Duration::from_mins(1)),
         length: values.time(("ban", "for")).unwrap_or(Duration::from_hours(1)),
-        on: values.offences(("ban", "on")).unwrap_or(&[Offence::Refused, Offence::Rate]).to_vec(),
+        on: values.offences(("ban", "on")).unwrap_or(on).to_vec(),
         never: values.exempt(("ban", "never")).to_vec(),
     })
 }

@@ -46,6 +46,8 @@ fn builtin(values: &Values) -> Option<Builtin> {
         "daytime" => Builtin::Daytime,
         "time" => Builtin::Time,
         "qotd" => Builtin::Qotd(values.quotes(("", "quotes"))?.to_vec()),
+        "tcpmux" => Builtin::TcpMux,
+        "sensor" => Builtin::Sensor,
         _ => return None,
     })
 }

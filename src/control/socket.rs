@@ -13,7 +13,7 @@ pub(super) fn report(listeners: &[ListenerStatus], json: bool) -> Report {
     } else {
         listeners.iter().map(text).collect::<Vec<_>>().join("\n")
     };
-    Report { text, warnings: Vec::new() }
+    Report { text, ..Report::default() }
 }
 
 fn text(listener: &ListenerStatus) -> String {

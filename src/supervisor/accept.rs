@@ -17,11 +17,22 @@ use super::Supervisor;
 use super::judging::{Admitted, Facts, Severity};
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
+use super::muxing;
 use super::options;
+use super::services::PlanId;
 use super::sessions::{Phase, Session, SessionKey};
 
 /// Connections that one listener may take of a turn, so that a busy port does not starve the rest.
 const BATCH: usize = 16;
+
+/// How a connection has come to its service.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Entry {
+    /// Out of its listener.
+    Listener(ListenerKey),
+    /// Through tcpmux, which was asked at this address.
+    Mux(Option<SocketAddr>),
+}
 
 impl Supervisor {
     /// Takes a bounded batch of connections from a listener, and hands them to the launcher.
@@ -74,7 +85,7 @@ impl Supervisor {
         match socket::accept(listener.fd.as_fd()) {
             Accepted::Connection(connection, client) => {
                 self.resources_are_back();
-                self.on_connection(key, service, connection, client);
+                self.take_in(service, connection, client, Entry::Listener(key));
                 true
             }
             Accepted::Aborted => true,
@@ -141,20 +152,28 @@ impl Supervisor {
         }
     }
 
-    fn on_connection(&mut self, listener: ListenerKey, key: ServiceKey, connection: OwnedFd, client: Client) {
+    /// A connection, from the moment at which its service is known.
+    pub(super) fn take_in(&mut self, key: ServiceKey, connection: OwnedFd, client: Client, entry: Entry) {
+        let through_mux = matches!(entry, Entry::Mux(_));
         let Some(service) = self.services.get(key) else { return };
         let settings = Rc::clone(&service.settings);
         let source = Source::of(&client, settings.limits.source_prefix);
         if self.is_banned(&settings.name, &client) {
-            return self.refuse(key, connection, client, source, Reason::Ban);
+            return self.refuse(key, connection, client, source, Reason::Ban, through_mux);
         }
         if let Err(reason) = self.admission.admit(key, &settings.limits, source, self.moment()) {
-            return self.refuse(key, connection, client, source, reason);
+            return self.refuse(key, connection, client, source, reason, through_mux);
         }
-        // The kernel refused it on the listener, else.
-        let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
-        let local = self.local_address(listener, &connection);
+        let local = match entry {
+            Entry::Listener(listener) => {
+                // The kernel refused it on the listener, else.
+                let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
+                self.local_address(listener, &connection)
+            }
+            Entry::Mux(local) => local,
+        };
         let facts = Facts::default();
+        let (overrides, hours) = (None, None);
         self.judge(Admitted {
             service: key,
             settings,
@@ -163,7 +182,10 @@ impl Supervisor {
             local,
             source,
             facts,
-            overrides: None,
+            through_mux,
+            overrides,
+            hours,
+            welcome: Vec::new(),
             severity: Severity::default(),
             observed: false,
         });
@@ -171,8 +193,14 @@ impl Supervisor {
 
     /// A connection that may be served.
     pub(super) fn serve(&mut self, admitted: Admitted) {
-        let Admitted { service: key, settings, connection, client, local, source, facts, overrides, .. } =
-            admitted;
+        let Admitted { service: key, settings, connection, client, local, source, facts, .. } = admitted;
+        let (overrides, hours) = (admitted.overrides, admitted.hours);
+        if admitted.through_mux {
+            socket::send_now(connection.as_fd(), muxing::GO);
+        }
+        if !admitted.welcome.is_empty() {
+            socket::send_now(connection.as_fd(), &admitted.welcome);
+        }
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
         }
@@ -188,6 +216,10 @@ impl Supervisor {
         session.source = Some(source);
         session.names = facts.names();
         session.overrides = overrides;
+        if hours.is_some() {
+            session.hours = hours;
+            self.watch_hours();
+        }
         if session.is_launched() {
             self.enqueue_session(session);
         } else {
@@ -217,16 +249,20 @@ impl Supervisor {
         connection: OwnedFd,
     ) -> Session {
         self.serial += 1;
+        let plan = self.services.get(service).map_or(PlanId { generation: 0, index: 0 }, |s| s.plan);
         Session {
             id: SessionId { epoch: self.epoch, serial: self.serial },
             service,
             settings,
+            plan,
             client: None,
             local: None,
             source: None,
             names: [None, None],
             overrides: None,
+            hours: None,
             worker: None,
+            lost_workers: 0,
             lent: None,
             connection: Some(connection),
             stderr: None,
@@ -279,6 +315,7 @@ impl Supervisor {
         client: Client,
         source: Source,
         reason: Reason,
+        through_mux: bool,
     ) {
         self.log_refusal(key, client, source, reason);
         let Some(service) = self.services.get_mut(key) else { return };
@@ -288,8 +325,8 @@ impl Supervisor {
         if let Some(offence) = reason.offence() {
             self.count_offence(key, &client, source, offence);
         }
-        if let Some(banner) = banner {
-            self.farewells.say(connection, &banner, self.now);
+        if let Some(text) = muxing::farewell(through_mux, banner.as_deref()) {
+            self.farewells.say(connection, &text, self.now);
         }
     }
 }

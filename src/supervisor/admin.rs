@@ -27,12 +27,20 @@ impl Supervisor {
                     self.answer(client, answer.ok_or_else(|| format!("there is no service `{service}`")));
                 }
                 Request::Bans => self.answer(client, Ok(Answer::Bans(self.ban_list()))),
+                Request::Explain(question) => {
+                    let answer = self.explain(&question).map(Answer::Explain);
+                    self.answer(client, answer);
+                }
                 Request::Ban { who, service, seconds } => {
                     let answer = self.ban(&who, service.as_deref(), seconds).map(Answer::Bans);
                     self.answer(client, answer);
                 }
                 Request::Unban { who, service } => {
                     let answer = self.unban(&who, service.as_deref()).map(Answer::Bans);
+                    self.answer(client, answer);
+                }
+                Request::Pool { service } => {
+                    let answer = self.pool_status(service.as_deref()).map(Answer::Pool);
                     self.answer(client, answer);
                 }
                 Request::Reload if self.is_ending() => {

@@ -137,9 +137,7 @@ impl Supervisor {
         if let Some(seconds) = linger {
             let _ = socket::set_linger(connection, Duration::from_secs(u64::from(seconds)));
         }
-        if !banner.is_empty() {
-            socket::send_now(connection, &banner);
-        }
+        admitted.welcome = banner;
         match overrides.encode() {
             Some(text) if text.len() > MAX_TEXT => {
                 refusal(Reason::HostsAccess, decision, admitted, Vec::new())

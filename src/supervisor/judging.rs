@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::settings::{self, Facility, Level};
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::label::Label;
 use crate::model::place::Place;
 use crate::policy::hosts_access::request::Netgroup;
 use crate::policy::judge::Verdict;
@@ -25,6 +26,7 @@ use crate::sys::socket;
 
 use super::Supervisor;
 use super::admittance::{Admittance, Rules};
+use super::muxing;
 use super::timers::{Due, TimerId};
 
 /// Connections that may wait for answers, over all services, and of one source.
@@ -48,12 +50,18 @@ pub(super) struct Admitted {
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Source,
     pub(super) facts: Facts,
+    /// It came through tcpmux, and waits for that one's answer.
+    pub(super) through_mux: bool,
     /// What hosts.allow has it launched with.
     pub(super) overrides: Option<String>,
+    /// The banner of hosts.allow.
+    pub(super) welcome: Vec<u8>,
     /// How hosts.allow or hosts.deny wants it logged.
     pub(super) severity: Severity,
     /// Rules that only observe have had their lines.
     pub(super) observed: bool,
+    /// Those by which it is let in, if they are to end it.
+    pub(super) hours: Option<Label>,
 }
 
 /// What the option `severity` says; what it does not is the service's.
@@ -210,7 +218,9 @@ impl Supervisor {
         let Admittance { interfaces, tables, .. } = &self.admittance;
         let request = admitted.facts.request(admitted.client, admitted.local, interfaces);
         match rules.policy.judge(&request, tables) {
-            Verdict::Allow { observed, .. } => {
+            Verdict::Allow { rule, observed } => {
+                let hours =
+                    rules.policy.hours(rule).filter(|_| admitted.settings.access.end_sessions).cloned();
                 // It is judged again with every answer that hosts.allow wants.
                 let said = std::mem::replace(&mut admitted.observed, true);
                 let new = observed.into_iter().filter(|_| !said);
@@ -219,6 +229,7 @@ impl Supervisor {
                     let event = Event::Observed { client: admitted.client, rule };
                     self.log_session(&admitted.settings, event);
                 }
+                admitted.hours = hours;
                 if rules.hosts.is_some() { Ruling::AskHosts } else { Ruling::Serve }
             }
             Verdict::Deny { cause, place, rule, .. } => Ruling::Refuse {
@@ -339,8 +350,9 @@ impl Supervisor {
             service.count_refusal(reason);
         }
         self.give_back(admitted.service, Some(admitted.source));
-        if let Some(banner) = banner.or(admitted.settings.banners.refuse.as_deref()) {
-            self.farewells.say(admitted.connection, banner, self.now);
+        let banner = banner.or(admitted.settings.banners.refuse.as_deref());
+        if let Some(text) = muxing::farewell(admitted.through_mux, banner) {
+            self.farewells.say(admitted.connection, &text, self.now);
         }
     }
 }

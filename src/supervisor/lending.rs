@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::Level;
+use crate::model::filter::Instruction;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
 use crate::sys::fd::set_nonblocking;
@@ -147,6 +148,11 @@ impl Keepsake {
         let fd = listener.fd.as_fd();
         let kind = SocketKind::of(fd)?;
         Ok(Self { lent: Lent::remember(fd)?, kind, waiting: waiting(fd, kind) })
+    }
+
+    /// The filter that it is to have when it comes back.
+    pub(super) fn expect_filter(&mut self, filter: &[Instruction]) {
+        self.lent.expect_filter(filter);
     }
 
     /// Is what woke the server still there, as it was?

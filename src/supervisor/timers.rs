@@ -33,6 +33,8 @@ pub(super) enum Due {
     LendAgain(super::listeners::ListenerKey),
     /// The rate or the load of a service may leave room again.
     Room(ServiceKey),
+    /// Hours begin or end, or bans have changed: the filters of datagrams follow.
+    DatagramRules,
     /// The bans are written to their file.
     KeepBans,
     /// The log file gets another writer.
@@ -57,6 +59,8 @@ pub(super) enum Due {
     StartHandlers,
     /// The collector is started again.
     StartCollector,
+    /// A minute of the clock is over: hours may have ended.
+    Minute,
     /// The next stage of the shutdown.
     Shutdown,
 }

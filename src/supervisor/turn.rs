@@ -156,6 +156,9 @@ impl Supervisor {
         }
         self.accept_all(poll, places);
         self.on_deadlines();
+        // What was let in by an answer of the resolver, or through tcpmux, is on its way before the loop sleeps.
+        self.send_launches();
+        self.hand_to_handlers();
         self.watch_touched();
         self.log.flush();
     }
@@ -224,6 +227,7 @@ impl Supervisor {
         }
         self.write_refusals();
         self.expire_bans();
+        self.settle_stale_datagram_rules();
         self.log.on_deadline(self.now);
         if let Some(control) = &mut self.control {
             control.on_deadline(self.now);
@@ -244,6 +248,7 @@ impl Supervisor {
             Due::CloseRetired(key) => self.close_retired(key),
             Due::LendAgain(key) => self.lend_again(key),
             Due::Room(key) => self.look_for_room(key),
+            Due::DatagramRules => self.settle_datagram_rules(),
             Due::KeepBans => self.keep_bans(),
             Due::AttachWriter => self.attach_writer(),
             Due::TakeLate(key) => self.take_is_late(key),
@@ -256,6 +261,7 @@ impl Supervisor {
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
+            Due::Minute => self.minute_is_over(),
             Due::Shutdown => self.continue_ending(),
         }
     }

@@ -9,6 +9,7 @@ pub mod daemonize;
 pub mod datagram;
 pub mod diag;
 pub mod fd;
+pub mod filter;
 pub mod group;
 pub mod interfaces;
 pub mod kind;
