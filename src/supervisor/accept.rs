@@ -14,7 +14,7 @@ use crate::service::reason::Reason;
 use crate::sys::socket::{self, Accepted};
 
 use super::Supervisor;
-use super::judging::{Admitted, Facts};
+use super::judging::{Admitted, Facts, Severity};
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
 use super::muxing;
@@ -185,6 +185,9 @@ impl Supervisor {
             through_mux,
             overrides,
             hours,
+            welcome: Vec::new(),
+            severity: Severity::default(),
+            observed: false,
         });
     }
 
@@ -194,6 +197,9 @@ impl Supervisor {
         let (overrides, hours) = (admitted.overrides, admitted.hours);
         if admitted.through_mux {
             socket::send_now(connection.as_fd(), muxing::GO);
+        }
+        if !admitted.welcome.is_empty() {
+            socket::send_now(connection.as_fd(), &admitted.welcome);
         }
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);

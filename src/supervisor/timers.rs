@@ -51,6 +51,8 @@ pub(super) enum Due {
     WorkerDismissed(WorkerKey),
     /// A pool whose workers failed tries again.
     StartWorkers(ServiceKey),
+    /// A command beside a session had its time.
+    CommandLate(i32),
     /// The resolver had its time to answer a question.
     AnswerLate(u64),
     /// The resolver is started again.

@@ -257,6 +257,7 @@ impl Supervisor {
             Due::WorkerIdle(key) => self.idle_is_over(key),
             Due::WorkerDismissed(key) => self.dismissal_is_over(key),
             Due::StartWorkers(key) => self.start_workers_again(key),
+            Due::CommandLate(pid) => self.command_is_late(pid),
             Due::AnswerLate(id) => self.answer_is_late(id),
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
