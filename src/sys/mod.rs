@@ -10,6 +10,7 @@ pub mod datagram;
 pub mod diag;
 pub mod fd;
 pub mod group;
+pub mod inotify;
 pub mod interfaces;
 pub mod kind;
 pub mod load;
