@@ -16,7 +16,7 @@ use super::explain::{self, ExplainArgs};
 /// Explains. The error is for the admin.
 pub(super) fn explain(arguments: &ExplainArgs, file: &Path) -> Result<Report, String> {
     let question = arguments.question()?;
-    let Outcome { config, parts, report } = load(file);
+    let Outcome { config, parts, report, .. } = load(file);
     let Some(config) = config else { return Err(report.rendered(false).join("\n\n")) };
     let block = tables::encode(parts).map_err(|_| "the tables can't be laid out".to_owned())?;
     let named = beside::Named { sets: config.sets(), hours: config.hours(), zone: &config.daemon().zone };

@@ -59,6 +59,11 @@ impl Tables {
         self.hours.insert(name, hours);
     }
 
+    /// Takes the sets of others; hours stay.
+    pub fn replace_sets(&mut self, others: Self) {
+        self.sets = others.sets;
+    }
+
     /// A set.
     pub fn set(&self, name: &Label) -> Option<&NamedSet> {
         self.sets.get(name)

@@ -52,6 +52,12 @@ impl Admittance {
         (self.tables, self.zone, self.zone_bytes, self.hosts) = (tables, zone, zone_bytes, hosts);
     }
 
+    /// Takes the sets and hosts files alone.
+    pub(super) fn replace_lists(&mut self, beside: Beside) {
+        self.tables.replace_sets(beside.tables);
+        self.hosts = beside.hosts;
+    }
+
     /// The rules of a service; `before`: as they were, for the same settings.
     pub(super) fn rules(&self, settings: &settings::Service, before: Option<&Rc<Policy>>) -> Rules {
         let policy = before.map_or_else(|| Rc::new(Policy::new(&settings.access)), Rc::clone);

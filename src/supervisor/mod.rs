@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `start`, `turn`, `shutdown` | the life of superd |
 //! | `accept`, `answers`, `muxing`, `launches`, `lifecycle` | the life of a connection |
-//! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
+//! | `load`, `prepare`, `commit`, `binding`, `watching` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
 //! | `datagram_rules` | rules that the kernel holds |
@@ -82,6 +82,7 @@ mod start;
 mod status;
 mod timers;
 mod turn;
+mod watching;
 mod workers;
 
 pub use start::{Options, run};
@@ -129,6 +130,7 @@ struct Supervisor {
     daemon: Option<Rc<settings::Daemon>>,
     log_settings: Option<settings::Log>,
     load: load::Loads,
+    watching: watching::Watching,
     /// Why the start has failed, for whoever started superd.
     start_errors: Option<String>,
 

@@ -130,6 +130,7 @@ impl Supervisor {
             daemon: None,
             log_settings: None,
             load: load::Loads::default(),
+            watching: super::watching::Watching::default(),
             start_errors: None,
             services: services::Services::default(),
             listeners: listeners::Listeners::new(),

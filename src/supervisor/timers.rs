@@ -61,6 +61,8 @@ pub(super) enum Due {
     StartHandlers,
     /// The collector is started again.
     StartCollector,
+    /// Watched files have settled after a change.
+    ListsSettled,
     /// A minute of the clock is over: hours may have ended.
     Minute,
     /// The next stage of the shutdown.

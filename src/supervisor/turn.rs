@@ -26,6 +26,7 @@ struct Places {
     state_writer: Option<usize>,
     ban_writer: Option<usize>,
     interface_news: Option<usize>,
+    watching: Option<usize>,
     collector: Vec<(usize, CollectorId)>,
     readiness: Option<usize>,
     resolver: Option<usize>,
@@ -71,6 +72,7 @@ impl Supervisor {
             state_writer: self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false)),
             ban_writer: self.bans.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
             interface_news: self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false)),
+            watching: self.watching.interest().map(|fd| poll.push(fd, true, false)),
             ..Places::default()
         };
         for (fd, id) in self.collecting.interests() {
@@ -124,6 +126,9 @@ impl Supervisor {
         }
         if ready(places.interface_news) {
             self.on_interface_news();
+        }
+        if ready(places.watching) {
+            self.on_watched();
         }
         for &(place, id) in &places.collector {
             if poll.ready(place).read {
@@ -262,6 +267,7 @@ impl Supervisor {
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
+            Due::ListsSettled => self.lists_have_settled(),
             Due::Minute => self.minute_is_over(),
             Due::Shutdown => self.continue_ending(),
         }

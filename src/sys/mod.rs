@@ -11,6 +11,7 @@ pub mod diag;
 pub mod fd;
 pub mod filter;
 pub mod group;
+pub mod inotify;
 pub mod interfaces;
 pub mod kind;
 pub mod load;
