@@ -3,6 +3,7 @@
 
 pub use super::key_table::{
     BANNER_FILE, DAEMON, HOURS_TIMES, LISTEN_AT, LOG, QUOTES_FILE, RULE, SERVICE, SET_FILES, SOFT_HARD, TOP,
+    WRAP,
 };
 pub use super::option_table::SOCKET;
 
