@@ -130,7 +130,12 @@ pub static WRAP: &[Key] = &[
         "/usr/lib/superwrap, then /usr/sbin",
         "Where the real programs are, for links to superwrap.",
     ),
-    key("deadline", TimeBetween(1, 600), "10s", "The time that a decision may take; after it the client is refused."),
+    key(
+        "deadline",
+        TimeBetween(1, 600),
+        "10s",
+        "The time that a decision may take; after it the client is refused.",
+    ),
     key("state", Path, "/var/lib/superd/superwrap.state", "The file that counts how often clients come."),
 ];
 

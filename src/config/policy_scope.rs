@@ -139,9 +139,7 @@ fn only(section: &Section, what: &str, holds: &[Path], why: &str, report: &mut R
 
 /// Looks everything up that the draft names; there is a policy only if the report has no error.
 pub fn resolve(draft: &Draft, system: &dyn System, report: &mut Report) -> Option<Policy> {
-    if let Some((zone, spot)) =
-        draft.daemon.text(("", "zone")).zip(draft.daemon.spot(("", "zone")))
-    {
+    if let Some((zone, spot)) = draft.daemon.text(("", "zone")).zip(draft.daemon.spot(("", "zone"))) {
         resolve::check_zone(zone, spot, system, report);
     }
     let log = log(&draft.log, system, report);

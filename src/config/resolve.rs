@@ -261,8 +261,7 @@ pub(super) fn service_log(values: &Values) -> ServiceLog {
         success: values.flag(("log", "success")).unwrap_or(true),
         failure: values.flag(("log", "failure")).unwrap_or(true),
         facility: facility(values.text(("log", "facility"))),
-        level: word(values, ("log", "level"), Level::Info)
-            .filter(|_| values.get(("log", "level")).is_some()),
+        level: word(values, ("log", "level"), Level::Info).filter(|_| values.get(("log", "level")).is_some()),
     }
 }
 

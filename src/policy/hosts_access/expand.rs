@@ -88,6 +88,11 @@ pub struct Values<'a> {
 }
 
 impl Template {
+    /// Reads a text that stands in no table, as a banner's; `None` where a `%` in it means nothing.
+    pub fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     /// Reads a text; the error tells where the `%` is that means nothing.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, Bad)> {
         let mut pieces = Vec::new();

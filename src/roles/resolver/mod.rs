@@ -21,8 +21,8 @@ use self::idents::Idents;
 use self::names::Names;
 
 mod cache;
-mod confirm;
-mod idents;
+pub(crate) mod confirm;
+pub(crate) mod idents;
 mod names;
 mod pool;
 
