@@ -38,7 +38,8 @@ builtin = \"daytime\"
 /// superd with both files in its folder.
 #[track_caller]
 fn start(allow: &str, deny: &str) -> Superd {
-    let superd = Superd::with("[service.a]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{probe}\", \"hello\"]\n{user}\n");
+    let superd =
+        Superd::with("[service.a]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{probe}\", \"hello\"]\n{user}\n");
     write(&superd, allow, deny);
     superd.reload_with(SERVICES);
     superd

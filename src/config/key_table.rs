@@ -53,6 +53,7 @@ pub static TOP: &[Key] = &[
         "Files to read too, relative to this one; `*` in the last component; sorted by name.",
     ),
     key("daemon", Table(DAEMON), "", "superd itself."),
+    key("wrap", Table(WRAP), "", "superwrap; in its policy file alone, as superwrap(8) says."),
     key("log", Table(LOG), "", "Where superd's log goes."),
     key("defaults", Table(SERVICE), "", "Any key of a service: what holds where a service does not say it."),
     key("service", Named(SERVICE), "", "One table for each service, `[service.NAME]`."),
@@ -119,6 +120,23 @@ pub static DAEMON: &[Key] = &[
         "Clients that are never refused for a ban, whoever banned them: addresses, networks, any, unix.",
     ),
     later("admin_group", Group, "The group that may change things through the control socket."),
+];
+
+/// `[wrap]`.
+pub static WRAP: &[Key] = &[
+    key(
+        "programs",
+        Path,
+        "/usr/lib/superwrap, then /usr/sbin",
+        "Where the real programs are, for links to superwrap.",
+    ),
+    key(
+        "deadline",
+        TimeBetween(1, 600),
+        "10s",
+        "The time that a decision may take; after it the client is refused.",
+    ),
+    key("state", Path, "/var/lib/superd/superwrap.state", "The file that counts how often clients come."),
 ];
 
 /// `[log]`.

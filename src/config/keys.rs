@@ -2,7 +2,7 @@
 //! JSON Schema and the key reference of superd.toml(5): a key exists everywhere or nowhere.
 
 pub use super::access_table::{HOURS_TIMES, RULE, SET_FILES};
-pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, QUOTES_FILE, SERVICE, TOP};
+pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, QUOTES_FILE, SERVICE, TOP, WRAP};
 pub use super::option_table::SOCKET;
 pub use super::rlimit_table::SOFT_HARD;
 

@@ -29,6 +29,7 @@ pub mod mux;
 pub mod names;
 pub mod obstacles;
 pub mod option_table;
+pub mod policy_scope;
 pub mod pools;
 pub mod program;
 pub mod quotes;

@@ -4,9 +4,11 @@
 //! aborted, out of descriptors) are variants. Knows nothing of the layers above but `model`'s newtypes.
 
 pub mod accounts;
+pub mod borrowed_rights;
 pub mod channel;
 pub mod daemonize;
 pub mod datagram;
+pub mod deadline;
 pub mod diag;
 pub mod fd;
 pub mod filter;
@@ -18,6 +20,7 @@ pub mod load;
 pub mod mailbox;
 pub mod memory;
 pub mod naming;
+pub mod netgroup;
 pub mod overlap;
 pub mod passed;
 pub mod peer;

@@ -80,6 +80,17 @@ fn can_not_hold(rule: &Rule, kind: &str) -> Option<(&'static str, &'static str)>
     Some((rule.actions.iter().find_map(word)?, "it does nothing there"))
 }
 
+/// Compiles one pair of files, whoever names it.
+pub fn compile_pair(
+    pair: &HostsAccess,
+    files: &dyn Files,
+    situation: &Situation,
+    report: &mut Report,
+) -> Option<Tables> {
+    let nowhere = Spot { file: 0, range: 0..0 };
+    Disk { files, system: None, situation }.tables(pair, &nowhere, report)
+}
+
 struct Disk<'d> {
     files: &'d dyn Files,
     system: Option<&'d dyn System>,

@@ -24,8 +24,8 @@ use self::idents::Idents;
 use self::look_ups::LookUps;
 
 mod cache;
-mod confirm;
-mod idents;
+pub(crate) mod confirm;
+pub(crate) mod idents;
 mod look_ups;
 mod pool;
 
