@@ -122,9 +122,8 @@ fn letters_say_who_came() {
 fn options_hold_in_their_order() {
     let first = saved("echo $A; umask", "first");
     let second = saved("echo $A; umask", "second");
-    let superd = start(&format!(
-        "ALL: ALL: spawn {first}: setenv A %d: umask 027: spawn {second}: nice 3: nice 4\n"
-    ));
+    let superd =
+        start(&format!("ALL: ALL: spawn {first}: setenv A %d: umask 027: spawn {second}: nice 3: nice 4\n"));
     let probe = superd.probe("a");
     assert_eq!(written(&superd, "first"), "\n0022\n");
     assert_eq!(written(&superd, "second"), "probe\n0027\n");
@@ -139,7 +138,7 @@ fn nothing_that_a_client_says_is_executed() {
     own_network();
     own_mounts();
     let folder = tempfile::TempDir::new().unwrap();
-    own_resolver(folder.path(), "options timeout:1 attempts:1", "::1 localhost\n");
+    own_resolver(folder.path(), "options timeout:1 attempts:1", "192.0.2.1 other\n");
     let _server = NameServer::start(|name, kind| match (name, kind) {
         ("1.0.0.127.in-addr.arpa", _) => {
             Says::Records(vec![Record::Pointer(vec![b"$(touch evil)`touch evil`;touch evil".to_vec()])])
@@ -157,7 +156,10 @@ fn nothing_that_a_client_says_is_executed() {
     });
     let superd = start(&format!("ALL: ALL: spawn cd {{dir}}/out; {}\n", saved("echo %n %u %c %h", "said")));
     assert!(superd.probe("a").is_object());
-    assert_eq!(written(&superd, "said"), "paranoid _a_touch_evil_id___id_ _a_touch_evil_id___id_@127.0.0.1 127.0.0.1\n");
+    assert_eq!(
+        written(&superd, "said"),
+        "paranoid _a_touch_evil_id___id_ _a_touch_evil_id___id_@127.0.0.1 127.0.0.1\n"
+    );
     let left: Vec<_> = fs::read_dir(superd.dir().join("out")).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -190,10 +192,7 @@ fn commands_that_fail_give_their_places_back() {
     fs::copy(superd.dir().join("probe"), empty.join("probe")).unwrap();
     fs::set_permissions(empty.join("probe"), fs::Permissions::from_mode(0o755)).unwrap();
     // There is no shell in there.
-    superd.reload_with(&format!(
-        "{}chroot = \"{{dir}}/empty\"\n{ASKS}",
-        PLAIN.replace("{probe}", "/probe")
-    ));
+    superd.reload_with(&format!("{}chroot = \"{{dir}}/empty\"\n{ASKS}", PLAIN.replace("{probe}", "/probe")));
     superd.allow_errors("launch-failed");
     for _ in 0..70 {
         superd.connect("a").read_until_closed();
@@ -212,7 +211,8 @@ fn commands_that_fail_give_their_places_back() {
 #[test]
 fn a_twist_is_the_launch() {
     let keys = "limits = { connections = 1, on_limit = \"close\" }\n";
-    let superd = start_with(keys, "ALL: ALL: setenv WORD twisted: twist echo $WORD %a; id -u; cat; exit 3\n", "");
+    let superd =
+        start_with(keys, "ALL: ALL: setenv WORD twisted: twist echo $WORD %a; id -u; cat; exit 3\n", "");
     let mut client = superd.connect("a");
     assert_eq!(client.read_line(), "twisted 127.0.0.1");
     assert_eq!(client.read_line(), service_user().0.to_string());
@@ -244,8 +244,12 @@ fn where_nothing_is_launched_a_twist_refuses() {
     let path = superd.dir().join("superd.toml").display().to_string();
     let mut check = std::process::Command::new(harness::machine::built("superd"));
     let output = check.args(["check", "--resolve", &path]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("`twist` can't hold for the built-in service `a`: its clients are refused"), "{text}");
+    let text =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("`twist` can't hold for the built-in service `a`: its clients are refused"),
+        "{text}"
+    );
 }
 
 // What a client and a program see
@@ -297,7 +301,11 @@ fn a_program_gets_another_identity() {
         let own = saved("{dir}/probe json", "own");
         change(&superd, &format!("ALL: ALL: {options}: spawn {own}\n"), "");
         for probe in [superd.probe("a"), serde_json::from_str(&written(&superd, "own")).unwrap()] {
-            assert_eq!((&probe["uids"], &probe["gids"]), (&json!(vec![uid; 4]), &json!(vec![gid; 4])), "{options}");
+            assert_eq!(
+                (&probe["uids"], &probe["gids"]),
+                (&json!(vec![uid; 4]), &json!(vec![gid; 4])),
+                "{options}"
+            );
         }
         fs::remove_file(superd.dir().join("out/.own")).unwrap_or_default();
     }

@@ -87,11 +87,14 @@ fn tcpd_lets_the_same_clients_in() {
                 own_mounts();
                 run(&["mount", "--bind", &etc, "/etc"]);
                 let children: Vec<_> = CLIENTS.iter().map(|from| ask_tcpd(from)).collect();
-                children.into_iter().map(|(mut client, mut child)| {
-                    let text = client.read_until_closed();
-                    child.wait().unwrap();
-                    text == b"hello\n"
-                }).collect::<Vec<bool>>()
+                children
+                    .into_iter()
+                    .map(|(mut client, mut child)| {
+                        let text = client.read_until_closed();
+                        child.wait().unwrap();
+                        text == b"hello\n"
+                    })
+                    .collect::<Vec<bool>>()
             })
         })
         .collect();
@@ -167,8 +170,13 @@ const LISTS: [(Option<&str>, Option<&str>, Option<&str>, Option<&str>); 20] = [
     (None, Some("10.0.0.0/8"), None, Some("\"10.0.0.0/8\"")),
     (None, Some("127.0.0.2 127.0.0.33"), None, Some("\"127.0.0.2\", \"127.0.0.33\"")),
     (Some("127.0.0.0/8"), Some("127.0.0.2"), Some("\"127.0.0.0/8\""), Some("\"127.0.0.2\"")),
-    (Some("127.0.0.1 127.0.0.2"), Some("127.0.0.33"), Some("\"127.0.0.1\", \"127.0.0.2\""), Some("\"127.0.0.33\"")),
-    (Some(""), None, Some(""), None),
+    (
+        Some("127.0.0.1 127.0.0.2"),
+        Some("127.0.0.33"),
+        Some("\"127.0.0.1\", \"127.0.0.2\""),
+        Some("\"127.0.0.33\""),
+    ),
+    (None, Some("two.example"), None, Some("\"two.example\"")),
 ];
 
 #[test]
@@ -182,8 +190,10 @@ fn xinetd_lets_the_same_clients_in() {
     run(&["mount", "--bind", &etc, "/etc"]);
     let (mut theirs, mut ours) = (String::new(), String::new());
     for (number, (only_from, no_access, allow, deny)) in (0..).zip(LISTS) {
-        let line = |key: &str, value: Option<&str>| value.map(|v| format!("{key} = {v}\n")).unwrap_or_default();
-        let list = |key: &str, value: Option<&str>| value.map(|v| format!("{key} = [{v}]\n")).unwrap_or_default();
+        let line =
+            |key: &str, value: Option<&str>| value.map(|v| format!("{key} = {v}\n")).unwrap_or_default();
+        let list =
+            |key: &str, value: Option<&str>| value.map(|v| format!("{key} = [{v}]\n")).unwrap_or_default();
         writeln!(
             theirs,
             "service s{number}\n{{\ntype = UNLISTED\nflags = IPv4 NOLIBWRAP\nport = {}\nprotocol = tcp\n\

@@ -188,7 +188,8 @@ impl Supervisor {
 
     /// It has had its time.
     pub(super) fn command_is_late(&mut self, pid: i32) {
-        if self.commands.ends.remove(&pid).is_some() && self.sessions.owner(pid) == Some(ProcessOwner::Command)
+        if self.commands.ends.remove(&pid).is_some()
+            && self.sessions.owner(pid) == Some(ProcessOwner::Command)
         {
             process::signal_child(pid, Signal::SIGKILL);
             let text = format!("a command of hosts.allow or hosts.deny, pid {pid}, was killed after 60 s");
@@ -217,7 +218,10 @@ impl Supervisor {
     fn say_of_command(&mut self, service: &str, what: &str) {
         if self.commands.said.is_none_or(|said| self.now >= said + QUIET) {
             self.commands.said = Some(self.now);
-            self.note(Level::Warning, &format!("a command of hosts.allow or hosts.deny for {service} {what}"));
+            self.note(
+                Level::Warning,
+                &format!("a command of hosts.allow or hosts.deny for {service} {what}"),
+            );
         }
     }
 }
@@ -240,7 +244,11 @@ fn facts_of(admitted: &Admitted) -> HostsFacts {
     };
     HostsFacts {
         client_name: facts.name.as_ref().map(naming).or((!has_address).then_some(Naming::Unknown)),
-        local_name: facts.local_name.as_ref().map(naming).or((admitted.local.is_none()).then_some(Naming::Unknown)),
+        local_name: facts
+            .local_name
+            .as_ref()
+            .map(naming)
+            .or((admitted.local.is_none()).then_some(Naming::Unknown)),
         user: facts.ident.as_ref().map(user).or((!has_address).then_some(User::Unknown)),
         netgroups: facts.netgroups.clone(),
     }

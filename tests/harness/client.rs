@@ -34,7 +34,9 @@ impl Client {
     pub fn connect_from(address: SocketAddr, from: IpAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
         socket.bind(&SocketAddr::new(from, 0).into()).unwrap_or_else(|error| panic!("bind {from}: {error}"));
-        socket.connect_timeout(&address.into(), DEADLINE).unwrap_or_else(|e| panic!("connect {address}: {e}"));
+        socket
+            .connect_timeout(&address.into(), DEADLINE)
+            .unwrap_or_else(|e| panic!("connect {address}: {e}"));
         socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
         socket.set_write_timeout(Some(DEADLINE)).expect("SO_SNDTIMEO");
         Self { stream: socket.into() }

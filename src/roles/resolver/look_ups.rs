@@ -142,10 +142,13 @@ mod tests {
     #[test]
     fn an_address_is_looked_up_once_and_kept() {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
-        let mut names = Names::new(|_| {
-            CALLS.fetch_add(1, Ordering::SeqCst);
-            Named::NoName
-        }, MAX_THREADS)
+        let mut names = Names::new(
+            |_| {
+                CALLS.fetch_add(1, Ordering::SeqCst);
+                Named::NoName
+            },
+            MAX_THREADS,
+        )
         .unwrap();
         let now = Instant::now();
         for id in 0..100 {
@@ -161,10 +164,13 @@ mod tests {
     fn threads_that_hang_hold_up_nobody() {
         static OPEN: Mutex<bool> = Mutex::new(false);
         static OPENED: Condvar = Condvar::new();
-        let mut names = Names::new(|_| {
-            drop(OPENED.wait_while(OPEN.lock().unwrap(), |open| !*open).unwrap());
-            Named::NoName
-        }, MAX_THREADS)
+        let mut names = Names::new(
+            |_| {
+                drop(OPENED.wait_while(OPEN.lock().unwrap(), |open| !*open).unwrap());
+                Named::NoName
+            },
+            MAX_THREADS,
+        )
         .unwrap();
         let now = Instant::now();
         let soon = now + Duration::from_millis(50);
