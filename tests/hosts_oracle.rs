@@ -98,7 +98,7 @@ fn tcpd_lets_the_same_clients_in() {
             })
         })
         .collect();
-    let mut wrong = String::new();
+    let (mut wrong, mut all) = (String::new(), Vec::new());
     for ((allow, deny), tcpd) in TABLES.iter().zip(asked) {
         fs::write("/etc/hosts.allow", allow).unwrap();
         fs::write("/etc/hosts.deny", deny).unwrap();
@@ -108,11 +108,13 @@ fn tcpd_lets_the_same_clients_in() {
             client.read_until_closed() == b"hello\n"
         });
         let theirs = tcpd.join().expect("tcpd");
+        all.extend(theirs.clone());
         if theirs != ours {
             writeln!(wrong, "{allow}{deny}tcpd {theirs:?}, superd {ours:?}").unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    assert!(all.contains(&true) && all.contains(&false), "tcpd tells nobody apart");
 }
 
 /// A copy of /etc with both files.
@@ -223,7 +225,7 @@ fn xinetd_lets_the_same_clients_in() {
         .unwrap();
     until("xinetd", || Client::try_connect(address(0)).ok());
     let superd = Superd::with(&ours);
-    let mut wrong = String::new();
+    let (mut wrong, mut all) = (String::new(), Vec::new());
     for (number, lists) in (0..).zip(LISTS) {
         for from in CLIENTS {
             let at = [address(number), superd.address(&format!("s{number}"))];
@@ -231,6 +233,7 @@ fn xinetd_lets_the_same_clients_in() {
                 let mut client = Client::connect_from(at, ip(from));
                 client.read_until_closed() == b"hello\n"
             });
+            all.push(theirs);
             if theirs != ours {
                 writeln!(wrong, "{lists:?} {from}: xinetd {theirs}, superd {ours}").unwrap();
             }
@@ -239,6 +242,7 @@ fn xinetd_lets_the_same_clients_in() {
     xinetd.kill().unwrap();
     xinetd.wait().unwrap();
     assert!(wrong.is_empty(), "{wrong}");
+    assert!(all.contains(&true) && all.contains(&false), "xinetd tells nobody apart");
 }
 
 fn port(number: u16) -> u16 {
