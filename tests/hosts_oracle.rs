@@ -152,8 +152,11 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// only_from and no_access of xinetd, allow and deny of superd; the clients as above.
-const LISTS: [(Option<&str>, Option<&str>, Option<&str>, Option<&str>); 20] = [
+/// `only_from` and `no_access` of xinetd, allow and deny of superd.
+type Lists = (Option<&'static str>, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+
+/// The clients are those above.
+const LISTS: [Lists; 20] = [
     (None, None, None, None),
     (Some("127.0.0.1"), None, Some("\"127.0.0.1\""), None),
     (Some("127.0.0.1 127.0.0.2"), None, Some("\"127.0.0.1\", \"127.0.0.2\""), None),
