@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use harness::dns::{NameServer, Record, Says, own_resolver, pointer};
+use harness::dns::{NameServer, Record, Says, own_resolver};
 use harness::superd::severity;
 use harness::world::{own_mounts, own_network};
 use harness::{Superd, is_root, needs_root, until};
@@ -138,12 +138,11 @@ fn nothing_that_a_client_says_is_executed() {
     own_network();
     own_mounts();
     let folder = tempfile::TempDir::new().unwrap();
-    own_resolver(folder.path(), "options timeout:1 attempts:1", "::1 localhost\n");
+    own_resolver(folder.path(), "options timeout:1 attempts:1", "192.0.2.1 other\n");
     let _server = NameServer::start(|name, kind| match (name, kind) {
         ("1.0.0.127.in-addr.arpa", _) => {
             Says::Records(vec![Record::Pointer(vec![b"$(touch evil)`touch evil`;touch evil".to_vec()])])
         }
-        ("2.0.0.127.in-addr.arpa", _) => Says::Records(vec![pointer("x&touch")]),
         _ => Says::Records(vec![Record::Address("127.0.0.1".parse().unwrap())]),
     });
     let ident = TcpListener::bind("127.0.0.1:113").unwrap();
@@ -156,9 +155,10 @@ fn nothing_that_a_client_says_is_executed() {
     });
     let superd = start(&format!("ALL: ALL: spawn cd {{dir}}/out; {}\n", saved("echo %n %u %c %h", "said")));
     assert!(superd.probe("a").is_object());
+    // The C library takes such a name for none.
     assert_eq!(
         written(&superd, "said"),
-        "paranoid _a_touch_evil_id___id_ _a_touch_evil_id___id_@127.0.0.1 127.0.0.1\n"
+        "unknown _a_touch_evil_id___id_ _a_touch_evil_id___id_@127.0.0.1 127.0.0.1\n"
     );
     let left: Vec<_> = fs::read_dir(superd.dir().join("out")).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
@@ -204,6 +204,23 @@ fn commands_that_fail_give_their_places_back() {
     superd.connect("a").read_until_closed();
     assert_eq!(written(&superd, "back"), "back\n");
     assert_eq!(superd.count_log("too many"), 0);
+}
+
+/// Its workers have a channel as descriptor 3; a command has not.
+#[test]
+fn a_command_of_a_pool_knows_nothing_of_channels() {
+    let pool = "[service.app]\nlisten = \"tcp4:127.0.0.1:0\"\n{user}\n\
+                pool = { command = [\"{member}\", \"fields\"], min = 1, max = 1 }\n";
+    let superd = start(&format!("app: ALL: spawn {}\n", saved("{dir}/probe json", "probe")));
+    superd.reload_with(&format!("{pool}{ASKS}"));
+    assert!(superd.connect("app").read_text().starts_with("pid "));
+    let probe: Value = serde_json::from_str(&written(&superd, "probe")).unwrap();
+    let fds: Vec<&Value> = probe["fds"].as_array().unwrap().iter().map(|fd| &fd["fd"]).collect();
+    assert_eq!(fds, [&json!(0), &json!(1), &json!(2)]);
+    for word in ["LISTEN_FDS", "LISTEN_PID", "SUPERD_POOL", "NOTIFY_SOCKET"] {
+        assert_eq!(probe["env"][word], Value::Null, "{word}");
+    }
+    assert_eq!(probe["uids"], json!(vec![service_user().0; 4]));
 }
 
 // twist

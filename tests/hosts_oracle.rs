@@ -98,7 +98,7 @@ fn tcpd_lets_the_same_clients_in() {
             })
         })
         .collect();
-    let mut wrong = String::new();
+    let (mut wrong, mut all) = (String::new(), Vec::new());
     for ((allow, deny), tcpd) in TABLES.iter().zip(asked) {
         fs::write("/etc/hosts.allow", allow).unwrap();
         fs::write("/etc/hosts.deny", deny).unwrap();
@@ -108,11 +108,13 @@ fn tcpd_lets_the_same_clients_in() {
             client.read_until_closed() == b"hello\n"
         });
         let theirs = tcpd.join().expect("tcpd");
+        all.extend(theirs.clone());
         if theirs != ours {
             writeln!(wrong, "{allow}{deny}tcpd {theirs:?}, superd {ours:?}").unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    assert!(all.contains(&true) && all.contains(&false), "tcpd tells nobody apart");
 }
 
 /// A copy of /etc with both files.
@@ -150,8 +152,11 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// only_from and no_access of xinetd, allow and deny of superd; the clients as above.
-const LISTS: [(Option<&str>, Option<&str>, Option<&str>, Option<&str>); 20] = [
+/// `only_from` and `no_access` of xinetd, allow and deny of superd.
+type Lists = (Option<&'static str>, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+
+/// The clients are those above.
+const LISTS: [Lists; 20] = [
     (None, None, None, None),
     (Some("127.0.0.1"), None, Some("\"127.0.0.1\""), None),
     (Some("127.0.0.1 127.0.0.2"), None, Some("\"127.0.0.1\", \"127.0.0.2\""), None),
@@ -176,7 +181,7 @@ const LISTS: [(Option<&str>, Option<&str>, Option<&str>, Option<&str>); 20] = [
         Some("\"127.0.0.1\", \"127.0.0.2\""),
         Some("\"127.0.0.33\""),
     ),
-    (Some(""), None, Some(""), None),
+    (None, Some("two.example"), None, Some("\"two.example\"")),
 ];
 
 #[test]
@@ -223,7 +228,7 @@ fn xinetd_lets_the_same_clients_in() {
         .unwrap();
     until("xinetd", || Client::try_connect(address(0)).ok());
     let superd = Superd::with(&ours);
-    let mut wrong = String::new();
+    let (mut wrong, mut all) = (String::new(), Vec::new());
     for (number, lists) in (0..).zip(LISTS) {
         for from in CLIENTS {
             let at = [address(number), superd.address(&format!("s{number}"))];
@@ -231,6 +236,7 @@ fn xinetd_lets_the_same_clients_in() {
                 let mut client = Client::connect_from(at, ip(from));
                 client.read_until_closed() == b"hello\n"
             });
+            all.push(theirs);
             if theirs != ours {
                 writeln!(wrong, "{lists:?} {from}: xinetd {theirs}, superd {ours}").unwrap();
             }
@@ -239,6 +245,7 @@ fn xinetd_lets_the_same_clients_in() {
     xinetd.kill().unwrap();
     xinetd.wait().unwrap();
     assert!(wrong.is_empty(), "{wrong}");
+    assert!(all.contains(&true) && all.contains(&false), "xinetd tells nobody apart");
 }
 
 fn port(number: u16) -> u16 {

@@ -90,7 +90,7 @@ impl Reason {
     pub fn xinetd_word(self) -> &'static str {
         match self {
             Self::Address => "address",
-            Self::Name => "libwrap",
+            Self::Name | Self::HostsAccess => "libwrap",
             Self::User => "user",
             Self::Hours => "time",
             Self::Undecided => "undecided",
@@ -100,7 +100,6 @@ impl Reason {
             Self::Rate | Self::RatePerSource => "connections per second",
             Self::Load => "load",
             Self::SourceRoute => "source-route",
-            Self::HostsAccess => "libwrap",
             Self::Ban => "ban",
             Self::Launch => "fork",
             Self::Shutdown => "shutdown",

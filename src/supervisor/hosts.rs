@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::config::settings::{Facility, Level, Serves};
 use crate::model::client::Client;
 use crate::model::name::ServiceName;
@@ -31,9 +33,7 @@ use super::services::PlanId;
 use super::sessions::ProcessOwner;
 use super::timers::{Due, TimerId};
 
-use nix::sys::signal::Signal;
-
-/// How long a client's ident server has, where a rule does not say (hosts_options(5)).
+/// How long a client's ident server has, where a rule does not say (`hosts_options(5)`).
 const IDENT: Duration = Duration::from_secs(10);
 
 /// Commands beside sessions at once; what comes more is left out, so that no client can fork without end.
@@ -121,7 +121,7 @@ impl Supervisor {
             settings.log.level = severity.level.or(settings.log.level);
         }
         for (command, world) in commands {
-            self.run_beside(admitted, Overrides { command: Some(command), ..world });
+            self.run_beside(admitted, &Overrides { command: Some(command), ..world });
         }
         let reason = match decision.because {
             Because::Undecided(_) => Reason::Undecided,
@@ -150,7 +150,7 @@ impl Supervisor {
     }
 
     /// Runs a command as the service's identity, as `spawn` wants it.
-    fn run_beside(&mut self, admitted: &Admitted, overrides: Overrides) {
+    fn run_beside(&mut self, admitted: &Admitted, overrides: &Overrides) {
         let settings = &admitted.settings;
         let plan = self.services.get(admitted.service).map(|service| service.plan);
         let overrides = overrides.encode();

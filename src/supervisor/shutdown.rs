@@ -139,7 +139,8 @@ impl Supervisor {
     /// What KILL has not ended is waited for no longer.
     fn leave_sessions(&mut self) {
         let sessions = self.sessions.table.len();
-        self.note(Level::Err, &format!("{sessions} sessions can't be ended: superd ends without them"));
+        let who = if sessions > 0 { format!("{sessions} sessions") } else { "some processes".to_owned() };
+        self.note(Level::Err, &format!("{who} can't be ended: superd ends without them"));
         if self.is_init {
             self.end_everybody();
         } else {

@@ -50,7 +50,7 @@ pub fn run(channel: &Channel) -> io::Result<()> {
     process::raise_descriptor_limit()?;
     resolve::forget_search_list();
     let names = LookUps::new(confirm::confirmed_name, NAME_THREADS)?;
-    let netgroups = LookUps::new(is_member, NETGROUP_THREADS)?;
+    let netgroups = LookUps::new(|asked| Some(is_member(&asked)), NETGROUP_THREADS)?;
     let mut resolver = Resolver::new(channel, names, netgroups, Idents::default());
     resolver.unread.push_back(Answer::Ready);
     resolver.serve()
@@ -66,12 +66,11 @@ impl Outcome for Option<bool> {
 }
 
 /// innetgr(3) does not tell "no" from a database that has failed.
-#[expect(clippy::needless_pass_by_value, reason = "a look-up takes what it is about")]
-fn is_member(asked: Netgroup) -> Option<bool> {
-    Some(match &asked.member {
+fn is_member(asked: &Netgroup) -> bool {
+    match &asked.member {
         Member::Host(host) => resolve::is_in_netgroup(&asked.group, Some(host), None),
         Member::User(user) => resolve::is_in_netgroup(&asked.group, None, Some(user)),
-    })
+    }
 }
 
 struct Resolver<'c> {
