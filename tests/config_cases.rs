@@ -337,6 +337,8 @@ impl TestMachine {
             multicast,
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
             broadcasts: broadcasts.iter().map(|ip| ip.parse().unwrap()).collect(),
+            takes_any_source: name == "tun0",
+            takes_source_routes: name == "tun0",
         };
         vec![
             row("lo", false, &["127.0.0.1", "::1"], &[]),

@@ -507,6 +507,7 @@ mod tests {
             sessions: 3,
             workers: 0,
             launches: 0,
+            pending: 0,
             strangers: 0,
             dropped_log_lines: 0,
         };

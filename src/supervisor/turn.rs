@@ -256,7 +256,11 @@ impl Supervisor {
             Due::WorkerIdle(key) => self.idle_is_over(key),
             Due::WorkerDismissed(key) => self.dismissal_is_over(key),
             Due::StartWorkers(key) => self.start_workers_again(key),
-            Due::AnswerLate(id) => self.answer_is_late(id),
+            Due::AnswerLate(id) => {
+                self.answer_is_late(id);
+                self.send_launches();
+                self.hand_to_handlers();
+            }
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
