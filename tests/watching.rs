@@ -13,6 +13,8 @@ use harness::{Superd, until};
 const SERVICE: &str = "[service.a]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{probe}\", \"hello\"]\n{user}\n\
                        banner = { refuse = \"no\\n\" }\ndeny = [\"@list\"]\n";
 
+const SETS: &str = "[sets]\nlist = { files = [\"lists/list\"], watch = true }\n";
+
 const HARMLESS: &str = "192.0.2.1\n";
 const OWN: &str = "192.0.2.1\n127.0.0.0/8\n";
 
@@ -27,8 +29,7 @@ fn watched(make: impl FnOnce(&Path)) -> Watched {
     let lists = superd.dir().join("lists");
     fs::create_dir(&lists).unwrap();
     make(&lists);
-    let sets = "[sets]\nlist = { files = [\"lists/list\"], watch = true }\n";
-    superd.reload_with(&format!("{SERVICE}{sets}"));
+    superd.reload_with(&format!("{SERVICE}{SETS}"));
     assert_eq!(superd.connect("a").read_text(), "hello\n");
     Watched { superd, lists }
 }
@@ -136,8 +137,7 @@ fn a_directory_that_goes_changes_nothing() {
 #[test]
 fn an_edit_of_the_configuration_is_not_taken_with_a_list() {
     let watched = watched(plain);
-    let config = fs::read_to_string(watched.superd.dir().join("superd.toml")).unwrap();
-    watched.superd.rewrite(&config.replace("\"hello\"", "\"exit\", \"3\""));
+    watched.superd.rewrite(&format!("{SERVICE}{SETS}").replace("\"hello\"", "\"exit\", \"3\""));
     watched.replace("192.0.2.2\n");
     watched.superd.expect_log("read again");
     assert_eq!(watched.superd.connect("a").read_text(), "hello\n");
