@@ -2,7 +2,7 @@
 //! folder there, and what is expected of it in `NAME.out`. `BLESS=1` writes what came out.
 //!
 //! The first lines of a case may say `# check: --resolve`, which looks names up in the machine below, and
-//! `# situation: unprivileged`; `# mode FILE 0664` and `# owner FILE 8` set what the file system would say.
+//! `# situation: unprivileged`; `# interfaces: forged`: one of them takes forged addresses; `# mode FILE 0664` and `# owner FILE 8` set what the file system would say.
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
@@ -186,6 +186,7 @@ struct Case {
     files: BTreeMap<PathBuf, FileText>,
     main: PathBuf,
     resolve: bool,
+    forged: bool,
     root: bool,
 }
 
@@ -256,7 +257,8 @@ impl Case {
         }
         let says = |option: &str| head.lines().any(|line| line == option);
         let (resolve, root) = (says("# check: --resolve"), !says("# situation: unprivileged"));
-        Self { name, files, main, resolve, root }
+        let forged = says("# interfaces: forged");
+        Self { name, files, main, resolve, forged, root }
     }
 
     fn expected(&self) -> PathBuf {
@@ -281,7 +283,7 @@ impl Case {
         let config = match draft {
             Some(draft) if self.resolve => {
                 let config = resolve(&draft, &TestMachine, &situation, &mut report);
-                interfaces::check(&draft, &TestMachine::interfaces(), &mut report);
+                interfaces::check(&draft, &TestMachine::interfaces(self.forged), &mut report);
                 config
             }
             _ => None,
@@ -333,13 +335,15 @@ fn lexical(path: &Path) -> PathBuf {
 struct TestMachine;
 
 impl TestMachine {
-    fn interfaces() -> Vec<InterfaceFacts> {
+    fn interfaces(forged: bool) -> Vec<InterfaceFacts> {
         let row = |name: &str, multicast, addresses: &[&str], broadcasts: &[&str]| InterfaceFacts {
             name: name.to_owned(),
             up: name != "eth1",
             multicast,
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
             broadcasts: broadcasts.iter().map(|ip| ip.parse().unwrap()).collect(),
+            takes_any_source: forged && name == "tun0",
+            takes_source_routes: forged && name == "tun0",
         };
         vec![
             row("lo", false, &["127.0.0.1", "::1"], &[]),

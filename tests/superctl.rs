@@ -163,6 +163,7 @@ fn status(services: usize) -> Status {
         sessions: 2,
         workers: 0,
         launches: 0,
+        pending: 0,
         strangers: 0,
         dropped_log_lines: 0,
     }

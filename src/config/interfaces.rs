@@ -9,6 +9,7 @@ use crate::model::endpoint::{InetEndpoint, InterfaceName, Transport};
 
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Draft, Said, ServiceDraft};
+use super::exposure;
 use super::listen::Listen;
 
 /// An interface, as the kernel tells of it.
@@ -24,6 +25,10 @@ pub struct InterfaceFacts {
     pub addresses: Vec<IpAddr>,
     /// The broadcast addresses of its networks.
     pub broadcasts: Vec<Ipv4Addr>,
+    /// No source address is held against the routes (`rp_filter` is 0).
+    pub takes_any_source: bool,
+    /// `accept_source_route` is set.
+    pub takes_source_routes: bool,
 }
 
 /// Warns of what these interfaces do not have.
@@ -35,6 +40,7 @@ pub fn check(draft: &Draft, interfaces: &[InterfaceFacts], report: &mut Report) 
         }
         machine.multicast_option(service, report);
     }
+    exposure::forged(draft, interfaces, report);
 }
 
 struct Machine<'m> {

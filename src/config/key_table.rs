@@ -117,7 +117,7 @@ pub static DAEMON: &[Key] = &[
         "never_ban",
         Exempt,
         "[]",
-        "Clients that are never refused for a ban, whoever banned them: addresses, networks, any, unix.",
+        "Clients that are never refused for a ban, whoever banned them: addresses, networks, local, link, @SET, any, unix.",
     ),
     later("admin_group", Group, "The group that may change things through the control socket."),
 ];
@@ -378,7 +378,7 @@ static BAN: &[Key] = &[
         "never",
         Exempt,
         "[]",
-        "Clients that this service does not ban, beside those of [daemon] never_ban: addresses, networks, any, unix.",
+        "Clients that this service does not ban, beside those of [daemon] never_ban, in the same words.",
     ),
 ];
 

@@ -14,6 +14,7 @@ pub mod conflict;
 pub mod diagnostic;
 pub mod draft;
 pub mod endpoints;
+pub mod exposure;
 pub mod files;
 pub mod fit;
 pub mod interfaces;

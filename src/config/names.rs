@@ -14,7 +14,7 @@ use crate::model::window::Window;
 
 use super::clients;
 use super::diagnostic::{Diagnostic, Report, Spot};
-use super::draft::{Draft, HoursDraft, Said, SetDraft, Values};
+use super::draft::{Draft, HoursDraft, Path, Said, SetDraft, Values};
 use super::keys::{self, Kind};
 use super::kinds::{said, text};
 use super::reader::{self, Context};
@@ -161,10 +161,12 @@ pub(super) fn windows(
     Some(windows.into_iter().map(|said| said.value).collect())
 }
 
-/// Every set and every hours that a service names must be there.
+/// Every set and every hours that is named must be there.
 pub fn check(draft: &Draft, report: &mut Report) {
+    exempt(draft, &draft.daemon, ("", "never_ban"), report);
     for service in &draft.services {
         let values = &service.values;
+        exempt(draft, values, ("ban", "never"), report);
         let rules = values.rows(("", "rule"));
         let lists = ["allow", "deny"].into_iter().filter_map(|key| values.clients(("", key)));
         let lists = lists.chain(rules.iter().filter_map(|rule| rule.value.clients(("", "from"))));
@@ -176,6 +178,15 @@ pub fn check(draft: &Draft, report: &mut Report) {
         let hours = values.label(("", "hours")).into_iter();
         for said in hours.chain(rules.iter().filter_map(|rule| rule.value.label(("", "hours")))) {
             known("are no hours", "[hours]", said.value, &said.spot, &draft.hours, report);
+        }
+    }
+}
+
+fn exempt(draft: &Draft, values: &Values, path: Path, report: &mut Report) {
+    let Some(spot) = values.spot(path) else { return };
+    for pattern in values.exempt(path) {
+        if let ClientPattern::Set(name) = pattern {
+            known("is no set", "[sets]", name, spot, &draft.sets, report);
         }
     }
 }

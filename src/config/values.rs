@@ -158,13 +158,11 @@ pub fn offence(text: &str) -> Result<Offence, Complaint> {
 pub fn exempt(text: &str) -> Result<ClientPattern, Complaint> {
     let pattern: ClientPattern = text.parse()?;
     match pattern {
-        ClientPattern::Any | ClientPattern::Unix | ClientPattern::Network(_) => Ok(pattern),
-        ClientPattern::Local | ClientPattern::Link | ClientPattern::Set(_) => {
-            Err(Complaint::not_served(format!("this version of superd does not serve `{text}` here yet"))
-                .hint("write the addresses and networks"))
+        named if named.asks_name() => {
+            Err(Complaint { code: "cannot-hold", ..Complaint::new("nobody waits for a name before a ban") }
+                .hint("write addresses and networks"))
         }
-        _ => Err(Complaint { code: "cannot-hold", ..Complaint::new("nobody waits for a name before a ban") }
-            .hint("write addresses and networks")),
+        known => Ok(known),
     }
 }
 

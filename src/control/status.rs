@@ -29,8 +29,12 @@ fn head(status: &Status) -> String {
         0 => String::new(),
         lines => format!(", {lines} log lines dropped"),
     };
+    let pending = match status.pending {
+        0 => String::new(),
+        clients => format!(", waiting for names {clients}"),
+    };
     format!(
-        "superd {}, pid {}, up {}, generation {}: services {}, sessions {}, workers {}, launches in flight {}{dropped}\n",
+        "superd {}, pid {}, up {}, generation {}: services {}, sessions {}, workers {}, launches in flight {}{pending}{dropped}\n",
         escape(&status.version),
         status.pid,
         duration(status.uptime),
@@ -177,6 +181,7 @@ mod tests {
             sessions: 12,
             workers: 0,
             launches: 0,
+            pending: 3,
             strangers: 0,
             dropped_log_lines: 5,
         }
@@ -188,7 +193,7 @@ mod tests {
         assert_eq!(
             shown.text,
             "\
-superd 0.1.0, pid 812, up 1d 1h, generation 2: services 3, sessions 12, workers 0, launches in flight 0, 5 log lines dropped
+superd 0.1.0, pid 812, up 1d 1h, generation 2: services 3, sessions 12, workers 0, launches in flight 0, waiting for names 3, 5 log lines dropped
 SERVICE  STATE     SESSIONS  LISTENERS                      REFUSED
 finger   online    12        0.0.0.0:79 [::]:79             connections=1 per_source=3
   2 launches failed, 40 succeeded

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::admit;
 use crate::config::diagnostic::{Diagnostic, Report};
 use crate::config::draft::Draft;
+use crate::config::exposure;
 use crate::config::resolve::{Lookup, PathFacts, System, UserEntry};
 use crate::model::endpoint::Transport;
 
@@ -16,6 +17,7 @@ const NO_MISTAKE: &str = "asks-name";
 
 /// Warns of rules that are hardly meant.
 pub fn warn(draft: &Draft, report: &mut Report) {
+    exposure::clear_text(draft, report);
     for service in &draft.services {
         // Where something is wrong it was said.
         let Some(access) = admit::resolve(&service.values, &Unasked, report) else { continue };

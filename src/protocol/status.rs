@@ -27,6 +27,9 @@ pub struct Status {
     pub workers: u32,
     /// Launches in flight.
     pub launches: u32,
+    /// Connections that wait for the answers that their rules need.
+    #[serde(default)]
+    pub pending: u32,
     /// Children that were reaped and not ours.
     pub strangers: u64,
     /// Log lines that were dropped since the start.

@@ -17,7 +17,6 @@ use crate::model::client::Client;
 use crate::model::name::ServiceName;
 use crate::model::network::Network;
 use crate::model::offence::Offence;
-use crate::model::pattern::ClientPattern;
 use crate::model::rate::{Per, Rate};
 use crate::protocol::control::BanStatus;
 use crate::protocol::writer::{REPORT_LENGTH, Report};
@@ -92,7 +91,7 @@ impl Supervisor {
     }
 
     pub(super) fn is_never_banned(&self, client: &Client) -> bool {
-        self.daemon.as_ref().is_some_and(|daemon| is_among(&daemon.never_ban, client))
+        self.daemon.as_ref().is_some_and(|daemon| self.admittance.is_among(&daemon.never_ban, client))
     }
 
     /// Counts an offence against a client, which may be banned for it.
@@ -107,7 +106,7 @@ impl Supervisor {
             return;
         };
         let Some(terms) = &settings.ban else { return };
-        if is_among(&terms.never, client) || self.is_never_banned(client) {
+        if self.admittance.is_among(&terms.never, client) || self.is_never_banned(client) {
             return;
         }
         let on = Terms { after: terms.after, within: terms.within, length: terms.length, on: &terms.on };
@@ -301,15 +300,6 @@ impl Supervisor {
     }
 }
 
-/// What is known of a client as soon as it connects; the configuration holds no other patterns here.
-fn is_among(patterns: &[ClientPattern], client: &Client) -> bool {
-    patterns.iter().any(|pattern| match (pattern, client) {
-        (ClientPattern::Any, _) | (ClientPattern::Unix, Client::User { .. }) => true,
-        (ClientPattern::Network(network), Client::Inet(address)) => network.contains(address.ip()),
-        _ => false,
-    })
-}
-
 /// A file that somebody else could have put there would ban whom he likes.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
@@ -331,24 +321,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_never_banned_are_known_by_their_address() {
-        let inet = |text: &str| -> Client { text.parse().unwrap() };
-        let user = Client::User { uid: 7, gid: 7, pid: 1 };
-        check("192.0.2.0/24", inet("192.0.2.7:1"), true);
-        check("192.0.2.0/24", inet("198.51.100.7:1"), false);
-        check("192.0.2.0/24", user, false);
-        check("unix", user, true);
-        check("unix", inet("192.0.2.7:1"), false);
-        check("any", user, true);
-        assert!(!is_among(&[], &user));
-    }
-
-    #[track_caller]
-    fn check(pattern: &str, client: Client, expected: bool) {
-        assert_eq!(is_among(&[pattern.parse().unwrap()], &client), expected, "{pattern} {client}");
-    }
 
     #[test]
     fn a_file_of_others_is_not_read() {

@@ -175,6 +175,11 @@ impl Facts {
 }
 
 impl Judging {
+    /// Connections that wait for answers.
+    pub(super) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
     fn of_source(&self, source: Source) -> usize {
         self.pending.values().filter(|pending| pending.admitted.source == source).count()
     }

@@ -163,8 +163,14 @@ impl Supervisor {
         }
     }
 
-    /// The resolver has something to say, has room, or is gone.
+    /// The resolver has something to say, has room, or is gone. Whoever is let in by that is served now.
     pub(super) fn on_resolver(&mut self) {
+        self.hear_resolver();
+        self.send_launches();
+        self.hand_to_handlers();
+    }
+
+    fn hear_resolver(&mut self) {
         self.send_questions();
         let mut packet = [0; MAX_PACKET];
         for _ in 0..PACKETS {

@@ -36,6 +36,7 @@ impl Supervisor {
             sessions: self.admission.total(),
             workers: u32::try_from(self.workers.keys_of_pools().len()).unwrap_or(u32::MAX),
             launches: u32::try_from(self.launches.count()).unwrap_or(u32::MAX),
+            pending: u32::try_from(self.judging.waiting()).unwrap_or(u32::MAX),
             strangers: self.strangers,
             dropped_log_lines: self.log.dropped(),
         }

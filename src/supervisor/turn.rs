@@ -263,7 +263,11 @@ impl Supervisor {
             Due::WorkerDismissed(key) => self.dismissal_is_over(key),
             Due::StartWorkers(key) => self.start_workers_again(key),
             Due::CommandLate(pid) => self.command_is_late(pid),
-            Due::AnswerLate(id) => self.answer_is_late(id),
+            Due::AnswerLate(id) => {
+                self.answer_is_late(id);
+                self.send_launches();
+                self.hand_to_handlers();
+            }
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),

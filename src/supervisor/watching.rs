@@ -152,11 +152,12 @@ impl Supervisor {
         let block = SealedMap::open(tables.as_fd()).map_err(|error| error.to_string())?;
         let named = beside::Named { sets: reader.sets(), hours: reader.hours(), zone: &reader.daemon().zone };
         let beside = beside::open(block, &named).map_err(|error| error.to_string())?;
-        let is_whole = self.services.iter().filter(|(_, service)| !service.is_gone).all(|(_, service)| {
-            let access = &service.settings.access;
-            access.sets().all(|name| beside.tables.set(name).is_some())
-                && (access.hosts_access.is_none() || beside::hosts_of(&beside.hosts, access).is_some())
-        });
+        let are_there = |(name, _)| beside.tables.set(name).is_some();
+        let is_whole = self.admittance.tables.sets().all(are_there)
+            && self.services.iter().filter(|(_, service)| !service.is_gone).all(|(_, service)| {
+                let access = &service.settings.access;
+                access.hosts_access.is_none() || beside::hosts_of(&beside.hosts, access).is_some()
+            });
         if is_whole { Ok(beside) } else { Err("the configuration has changed, too: reload it".to_owned()) }
     }
 

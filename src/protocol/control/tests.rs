@@ -171,6 +171,7 @@ fn replies() -> Vec<(Reply, &'static str)> {
         sessions: 3,
         workers: 0,
         launches: 0,
+        pending: 0,
         strangers: 0,
         dropped_log_lines: 0,
     };

@@ -36,7 +36,20 @@ pub fn interfaces() -> nix::Result<Vec<InterfaceFacts>> {
             facts.broadcasts.push(address);
         }
     }
+    for (name, facts) in &mut all {
+        // The kernel's ip-sysctl: of rp_filter the larger value counts, and both must accept routes.
+        let [of_all, own] =
+            ["all", name].map(|which| (setting(which, "rp_filter"), setting(which, "accept_source_route")));
+        facts.takes_any_source = of_all.0.max(own.0) == Some(0);
+        facts.takes_source_routes = of_all.1 == Some(1) && own.1 == Some(1);
+    }
     Ok(all.into_values().collect())
+}
+
+/// A setting of the kernel for an interface; `None` if it does not say.
+fn setting(interface: &str, name: &str) -> Option<u8> {
+    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{name}");
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {

@@ -98,6 +98,9 @@ pub fn check_on_disk(path: &Path, situation: &Situation) -> Report {
             report.add(Diagnostic::bare("interface", format!("the interfaces can't be looked at: {why}")));
         }
     }
+    let text = |path: &str| std::fs::read_to_string(path).ok();
+    let (nsswitch, resolv) = (text("/etc/nsswitch.conf"), text("/etc/resolv.conf"));
+    crate::config::exposure::names(&draft, nsswitch.as_deref(), resolv.as_deref(), &mut report);
     report
 }
 
