@@ -5,6 +5,7 @@
 mod bans;
 mod client;
 mod locate;
+mod pool;
 mod reload;
 mod socket;
 mod status;
@@ -101,6 +102,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show pools: workers that are busy and idle, clients that wait, restarts, limits
+    Pool {
+        /// This service's pool alone, with its workers
+        service: Option<String>,
+        /// The pools and their workers as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Command {
@@ -114,6 +123,7 @@ impl Command {
                 Request::Ban { who: who.clone(), service: service.clone(), seconds: *seconds }
             }
             Self::Unban { who, service, .. } => Request::Unban { who: who.clone(), service: service.clone() },
+            Self::Pool { service, .. } => Request::Pool { service: service.clone() },
         }
     }
 
@@ -124,7 +134,8 @@ impl Command {
             | Self::Socket { json, .. }
             | Self::Bans { json }
             | Self::Ban { json, .. }
-            | Self::Unban { json, .. } => *json,
+            | Self::Unban { json, .. }
+            | Self::Pool { json, .. } => *json,
         }
     }
 
@@ -198,6 +209,9 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
         (Command::Bans { json }, Answer::Bans(list)) => Ok(bans::report(&list, *json)),
         (Command::Ban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("banned", &list, *json)),
         (Command::Unban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("lifted", &list, *json)),
+        (Command::Pool { service, json }, Answer::Pool(pools)) => {
+            Ok(pool::report(&pools, service.is_some(), *json))
+        }
         _ => Err(Failure::Error("superd answered something else than what was asked".to_owned())),
     }
 }

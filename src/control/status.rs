@@ -30,13 +30,14 @@ fn head(status: &Status) -> String {
         lines => format!(", {lines} log lines dropped"),
     };
     format!(
-        "superd {}, pid {}, up {}, generation {}: services {}, sessions {}, launches in flight {}{dropped}\n",
+        "superd {}, pid {}, up {}, generation {}: services {}, sessions {}, workers {}, launches in flight {}{dropped}\n",
         escape(&status.version),
         status.pid,
         duration(status.uptime),
         status.generation,
         status.services.len(),
         status.sessions,
+        status.workers,
         status.launches,
     )
 }
@@ -128,6 +129,8 @@ mod tests {
             started: 0,
             launch_failed: 0,
             refused: BTreeMap::new(),
+            workers: 0,
+            datagrams: None,
         }
     }
 
@@ -183,7 +186,7 @@ mod tests {
         assert_eq!(
             shown.text,
             "\
-superd 0.1.0, pid 812, up 1d 1h, generation 2: services 3, sessions 12, launches in flight 0, 5 log lines dropped
+superd 0.1.0, pid 812, up 1d 1h, generation 2: services 3, sessions 12, workers 0, launches in flight 0, 5 log lines dropped
 SERVICE  STATE     SESSIONS  LISTENERS                      REFUSED
 finger   online    12        0.0.0.0:79 [::]:79             connections=1 per_source=3
   2 launches failed, 40 succeeded

@@ -31,7 +31,7 @@ pub const MAX_PACKET: usize = 16 * 1024;
 /// The generation of the plans that every launcher is given first: those of superd's own roles.
 pub const ROLES: u64 = 0;
 
-/// Configurations whose plans are kept: the one in force, and the one before it.
+/// Configurations whose plans are kept in any case: the one in force, and the one before it.
 pub const KEPT_PLANS: usize = 2;
 
 /// How to make one kind of child. A memfd of plans comes with [`Request::Plans`], see [`super::plans`].
@@ -113,8 +113,13 @@ pub struct Launch {
 /// From the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// New plans, in the sealed memfd that comes with the packet. Those of the generation before stay known.
+    /// New plans, in the sealed memfd that comes with the packet.
     Plans {
+        /// Their generation.
+        generation: u64,
+    },
+    /// No launch has these plans any more.
+    Forget {
         /// Their generation.
         generation: u64,
     },
@@ -139,6 +144,7 @@ pub struct Malformed;
 const USER: u8 = b'U';
 
 const PLANS: u8 = b'P';
+const FORGET: u8 = b'G';
 const LAUNCH: u8 = b'L';
 const STARTED: u8 = b'S';
 const FREE: u8 = b'F';
@@ -149,6 +155,10 @@ impl Request {
         match self {
             Self::Plans { generation } => {
                 out.push(PLANS);
+                out.extend(generation.to_le_bytes());
+            }
+            Self::Forget { generation } => {
+                out.push(FORGET);
                 out.extend(generation.to_le_bytes());
             }
             Self::Launch(launches) => {
@@ -165,6 +175,7 @@ impl Request {
         let mut reader = Reader(packet);
         match reader.byte()? {
             PLANS => Ok(Self::Plans { generation: reader.u64()? }),
+            FORGET => Ok(Self::Forget { generation: reader.u64()? }),
             LAUNCH => {
                 let mut launches = Vec::with_capacity(BATCH);
                 while !reader.0.is_empty() {
@@ -386,6 +397,7 @@ mod tests {
         let batch = (0..BATCH).map(|_| launch("[fe80::1%3]:79", Some("[fe80::2%3]:79"))).collect();
         for request in [
             Request::Plans { generation: u64::MAX },
+            Request::Forget { generation: 7 },
             Request::Launch(vec![
                 launch("192.0.2.7:51234", Some("192.0.2.1:79")),
                 launch("[2001:db8::1]:1", None),

@@ -19,6 +19,7 @@ use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
 use super::muxing;
 use super::options;
+use super::services::PlanId;
 use super::sessions::{Phase, Session, SessionKey};
 
 /// Connections that one listener may take of a turn, so that a busy port does not starve the rest.
@@ -235,16 +236,19 @@ impl Supervisor {
         connection: OwnedFd,
     ) -> Session {
         self.serial += 1;
+        let plan = self.services.get(service).map_or(PlanId { generation: 0, index: 0 }, |s| s.plan);
         Session {
             id: SessionId { epoch: self.epoch, serial: self.serial },
             service,
             settings,
+            plan,
             client: None,
             local: None,
             source: None,
             names: [None, None],
             overrides: None,
             worker: None,
+            lost_workers: 0,
             lent: None,
             connection: Some(connection),
             stderr: None,

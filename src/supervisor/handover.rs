@@ -9,9 +9,10 @@ use std::rc::Rc;
 
 use nix::sys::signal::Signal;
 
-use crate::config::settings::{Level, Serves};
+use crate::config::settings::Serves;
 use crate::protocol::handoff::{Connection, Lapse, MAX_PACKET, Order, Report};
 use crate::service::admission::ServiceKey;
+use crate::service::reason::Reason;
 use crate::service::record::Event;
 use crate::sys::channel::Received;
 use crate::sys::process;
@@ -24,6 +25,9 @@ use super::workers::{WorkerKey, WorkerKind, WorkerPhase};
 
 /// Packets of one worker that a turn takes.
 const PACKETS: usize = 64;
+
+/// What one that has ended may have left in its channel, which holds fewer.
+const LAST_PACKETS: usize = 1024;
 
 impl Supervisor {
     /// Takes an admitted session of a worker's into the table, and hands it over.
@@ -39,18 +43,18 @@ impl Supervisor {
 
     /// Hands a session of a pool to a worker; if none has room, it waits for one.
     pub(super) fn give(&mut self, key: SessionKey) {
+        let ending = self.is_ending();
         let Some(session) = self.sessions.table.get(key) else { return };
-        let service = session.service;
-        let given = match self.worker_with_room(service) {
-            Some(worker) => self.send_connection(worker, key),
-            None => false,
-        };
-        if !given && let Some(pool) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) {
-            pool.waiting.push_back(key);
-            // It may have come without a listener that looks for room first.
-            self.settle_pool(service, true);
-        } else if !given {
-            self.abandon_session(key, crate::service::reason::Reason::Shutdown);
+        let (service, is_ended) = (session.service, session.cause.is_some());
+        match self.services.get_mut(service).and_then(|service| service.pool.as_mut()) {
+            Some(pool) if !ending && !is_ended => {
+                pool.waiting.push_back(key);
+                self.give_waiting(service);
+                // It may have come without a listener that looks for room first.
+                self.settle_pool(service, false);
+            }
+            // No worker gets it any more.
+            _ => self.abandon_session(key, Reason::Shutdown),
         }
     }
 
@@ -112,6 +116,9 @@ impl Supervisor {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         session.phase = Phase::Handed;
         session.worker = Some(worker);
+        if let Some(timer) = session.timer.take() {
+            self.timers.cancel(timer);
+        }
         let late = now + session.settings.timeouts.handshake;
         session.timer = Some(self.timers.set(late, Due::TakeLate(key)));
         let serial = session.id.serial;
@@ -121,13 +128,28 @@ impl Supervisor {
             if let Some(timer) = worker.timer.take() {
                 self.timers.cancel(timer);
             }
+            if let WorkerKind::Pool { service, .. } = worker.kind
+                && worker.held.len() == 1
+            {
+                // One less is idle.
+                self.settle_pool(service, false);
+            }
         }
     }
 
     /// A worker has something to say, or is gone.
     pub(super) fn on_worker(&mut self, key: WorkerKey) {
+        self.hear_worker(key, PACKETS);
+    }
+
+    /// It has ended: what it said last is still to be read.
+    pub(super) fn hear_last_words(&mut self, key: WorkerKey) {
+        self.hear_worker(key, LAST_PACKETS);
+    }
+
+    fn hear_worker(&mut self, key: WorkerKey, packets: usize) {
         let mut packet = [0; MAX_PACKET];
-        for _ in 0..PACKETS {
+        for _ in 0..packets {
             let Some(channel) = self.workers.get(key).and_then(|worker| worker.channel.as_ref()) else {
                 return;
             };
@@ -189,10 +211,16 @@ impl Supervisor {
                 session.timer = Some(self.timers.set(self.now + life, Due::SessionTimeout(key)));
             }
         }
-        if let Some(service) = self.services.get_mut(session.service) {
+        let service = session.service;
+        if let Some(service) = self.services.get_mut(service) {
             service.started += 1;
         }
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.taken = worker.taken.saturating_add(1);
+        }
         self.log_start(key);
+        // There is room in its channel again.
+        self.give_waiting(service);
         true
     }
 
@@ -239,69 +267,13 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(key) else { return };
         worker.held.remove(&id);
         if !worker.held.is_empty() {
+            if let WorkerKind::Pool { service, .. } = worker.kind {
+                self.give_waiting(service);
+            }
             return;
         }
         worker.since = now;
         self.worker_is_idle(key);
-    }
-
-    /// It has said what makes no sense.
-    fn expel_worker(&mut self, key: WorkerKey) {
-        let name = self.worker_name(key);
-        self.note(Level::Err, &format!("{name} has said what makes no sense: it is killed"));
-        self.kill_worker(key);
-        self.lose_worker(key);
-    }
-
-    /// It has not taken what it was handed: it hangs.
-    pub(super) fn take_is_late(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.table.get_mut(key) else { return };
-        session.timer = None;
-        let Some(worker) = session.worker.filter(|_| session.phase == Phase::Handed) else { return };
-        let name = self.worker_name(worker);
-        self.note(Level::Err, &format!("{name} does not take its connections: it is killed"));
-        self.kill_worker(worker);
-        self.lose_worker(worker);
-    }
-
-    /// The channel is closed. What was taken ends; what was not goes to another worker.
-    pub(super) fn lose_worker(&mut self, key: WorkerKey) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
-        let Some(_channel) = worker.channel.take() else { return };
-        let mut held: Vec<(u64, SessionKey)> = worker.held.drain().collect();
-        held.sort_unstable();
-        let mut untaken = Vec::new();
-        for (_, session) in held {
-            if self.sessions.table.get(session).is_some_and(|session| session.phase == Phase::Handed) {
-                untaken.push(session);
-            } else {
-                if let Some(session) = self.sessions.table.get_mut(session) {
-                    session.cause.get_or_insert("handler-lost");
-                }
-                self.end_handed(session, None, None);
-            }
-        }
-        for &session in &untaken {
-            self.take_back_session(session);
-        }
-        match self.workers.get(key).map(|worker| &worker.kind) {
-            Some(WorkerKind::Handlers) => self.handlers_are_lost(key, untaken),
-            _ => {
-                for session in untaken {
-                    self.give(session);
-                }
-                self.worker_is_lost(key);
-            }
-        }
-    }
-
-    fn take_back_session(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.table.get_mut(key) else { return };
-        session.phase = Phase::Queued;
-        session.worker = None;
-        if let Some(timer) = session.timer.take() {
-            self.timers.cancel(timer);
-        }
     }
 
     /// Asks a worker to end one of its sessions; a worker that has only this one is asked to end.

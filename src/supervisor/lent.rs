@@ -173,7 +173,7 @@ impl Lent {
 }
 
 /// Where the kernel's tables tell nothing: POLLHUP is that of both directions.
-fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+pub(super) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::empty())];
     let found = poll(&mut fds, PollTimeout::ZERO).is_ok();
     found && fds.iter().any(|fd| fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))

@@ -19,7 +19,8 @@ use super::Supervisor;
 use super::sessions::{Phase, ProcessOwner, SessionKey};
 use super::timers::Due;
 
-const A_MINUTE: Duration = Duration::from_mins(1);
+/// A failure of the same kind has no second line before.
+pub(super) const A_MINUTE: Duration = Duration::from_mins(1);
 
 impl Supervisor {
     /// The launcher has made the child. superd's copies of its descriptors close, so that the client sees the

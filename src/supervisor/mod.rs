@@ -12,10 +12,10 @@
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
 //! | `judging`, `hosts`, `admittance`, `resolving` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
-//! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
+//! | `workers`, `handover`, `losses`, `pools`, `staff`, `shared`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
 //! | `pause`, `load_average`, `bans` | who has to wait, or to stay away |
-//! | `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
+//! | `farewells`, `status`, `pool_status`, `journal`, `roles`, `admin` | what else there is to do |
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -57,16 +57,19 @@ mod lifecycle;
 mod listeners;
 mod load;
 mod load_average;
+mod losses;
 mod muxing;
 mod notify;
 mod pause;
 mod pidfile;
+mod pool_status;
 mod pools;
 mod prepare;
 mod resolving;
 mod roles;
 mod services;
 mod sessions;
+mod shared;
 mod shutdown;
 mod signals;
 mod slab;

@@ -14,6 +14,7 @@ use crate::service::admission::ServiceKey;
 use crate::sys::process::Ended;
 
 use super::listeners::ListenerKey;
+use super::services::PlanId;
 use super::slab::Slab;
 use super::timers::TimerId;
 use super::workers::WorkerKey;
@@ -28,6 +29,8 @@ pub(super) struct Session {
     pub(super) service: ServiceKey,
     /// The settings that it began with; a reload does not change them.
     pub(super) settings: Rc<settings::Service>,
+    /// How its program is made.
+    pub(super) plan: PlanId,
     /// None of a server that waits by itself.
     pub(super) client: Option<Client>,
     pub(super) local: Option<SocketAddr>,
@@ -38,6 +41,8 @@ pub(super) struct Session {
     pub(super) overrides: Option<String>,
     /// The worker that it was handed to.
     pub(super) worker: Option<WorkerKey>,
+    /// Workers that have ended before they took it.
+    pub(super) lost_workers: u32,
     /// The listener that it was lent, for `wait`.
     pub(super) lent: Option<ListenerKey>,
     /// superd's copy, until the child exists; with `timeout.drain`, until its end.

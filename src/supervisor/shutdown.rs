@@ -12,6 +12,7 @@ use super::Supervisor;
 use super::notify::notify_stopping;
 use super::sessions::SessionKey;
 use super::timers::{Due, TimerId};
+use super::workers::WorkerKind;
 
 /// How long the lines that programs wrote last may take; a process that a program has left behind may hold its
 /// standard error for ever.
@@ -71,6 +72,11 @@ impl Supervisor {
         self.collecting.is_busy() || self.bans.writer().is_some()
     }
 
+    /// May sessions still end by themselves?
+    pub(super) fn is_in_grace(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.stage == Stage::Grace)
+    }
+
     /// TERM or INT: nobody is let in any more; a second one takes the grace away.
     pub(super) fn begin_ending(&mut self) {
         if self.is_ending() {
@@ -113,7 +119,12 @@ impl Supervisor {
         if self.ending.as_ref().is_some_and(|ending| ending.stage != Stage::Grace) {
             return;
         }
-        let kill_after = self.sessions.table.iter().map(|(_, session)| session.settings.timeouts.kill_after);
+        let sessions = self.sessions.table.iter().map(|(_, session)| &session.settings);
+        let workers = self.workers.table.iter().filter_map(|(_, worker)| match &worker.kind {
+            WorkerKind::Pool { settings, .. } => Some(settings),
+            WorkerKind::Handlers => None,
+        });
+        let kill_after = sessions.chain(workers).map(|settings| settings.timeouts.kill_after);
         self.set_stage(Stage::Terminated, Some(kill_after.max().unwrap_or_default() + LAST_BREATH));
         let keys: Vec<SessionKey> = self.sessions.table.keys();
         for key in keys {

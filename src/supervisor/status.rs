@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::protocol::control::{ListenerStatus, ServiceStatus, Status};
+use crate::config::settings::Serves;
+use crate::protocol::control::{DatagramStatus, ListenerStatus, ServiceStatus, Status};
 use crate::service::admission::{Full, ServiceKey};
 use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
@@ -15,7 +16,7 @@ use super::Supervisor;
 use super::collecting::collects;
 use super::listeners::{Listener, Loan};
 use super::options;
-use super::services::Service;
+use super::services::{DatagramCounts, Service};
 
 impl Supervisor {
     /// The whole state.
@@ -31,7 +32,7 @@ impl Supervisor {
             fds: fd::count_open(),
             services,
             sessions: self.admission.total(),
-            workers: u32::try_from(self.workers.table.len()).unwrap_or(u32::MAX),
+            workers: u32::try_from(self.workers.keys_of_pools().len()).unwrap_or(u32::MAX),
             launches: u32::try_from(self.launches.count()).unwrap_or(u32::MAX),
             strangers: self.strangers,
             dropped_log_lines: self.log.dropped(),
@@ -72,6 +73,8 @@ impl Supervisor {
             started: service.started,
             launch_failed: service.launch_failed,
             refused,
+            workers: u32::try_from(self.workers.of_service(key).count()).unwrap_or(u32::MAX),
+            datagrams: datagram_status(service),
         }
     }
 
@@ -131,6 +134,15 @@ impl Supervisor {
             None => ("online", None, None),
         }
     }
+}
+
+/// None where no handler reads datagrams for it.
+fn datagram_status(service: &Service) -> Option<DatagramStatus> {
+    let settings = &service.settings;
+    let is_read = matches!(settings.serves, Serves::Builtin(_))
+        && settings.endpoints.iter().any(|endpoint| endpoint.is_datagram());
+    let DatagramCounts { received, sent, answered, refused } = service.datagrams;
+    is_read.then_some(DatagramStatus { received, sent, answered, refused })
 }
 
 /// Where the kernel has it: an address, or the name of a unix socket.

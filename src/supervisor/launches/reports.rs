@@ -7,6 +7,7 @@ use crate::protocol::launch::{MAX_PACKET, Malformed, Report, SLOTS, decode_repor
 use crate::protocol::step::Step;
 use crate::supervisor::Supervisor;
 use crate::supervisor::sessions::{Phase, ProcessOwner};
+use crate::supervisor::workers::WorkerKey;
 use crate::sys::channel::Received;
 use crate::sys::process;
 
@@ -71,6 +72,7 @@ impl Supervisor {
                 drop(channel.take());
                 self.sessions.own(pid, ProcessOwner::Role(kind));
             }
+            Job::Gone => {}
         }
     }
 
@@ -88,6 +90,7 @@ impl Supervisor {
             Job::Command(command) => self.command_failed(&command, step, errno),
             Job::Worker(key, _) if errno == 0 => self.worker_runs(key),
             Job::Worker(key, _) => self.worker_launch_failed(key, step, errno),
+            Job::Gone => {}
             Job::Role(kind, _) if errno != 0 => {
                 let step = step.map_or("start", Step::words);
                 let text =
@@ -102,6 +105,27 @@ impl Supervisor {
     pub(in crate::supervisor) fn adopt_early(&mut self, pid: i32) {
         if let Some(slot) = self.launches.slot_of(pid) {
             self.on_started(slot);
+        }
+    }
+
+    /// A worker that speaks before the launcher has told of it.
+    pub(in crate::supervisor) fn adopt_worker(&mut self, key: WorkerKey) {
+        if let Some(slot) = self.launches.slot_of_worker(key) {
+            self.on_started(slot);
+        }
+    }
+
+    /// The process of a worker has ended. Its launch is over, whatever the launcher has told by now: its key is
+    /// soon another one's.
+    pub(in crate::supervisor) fn end_worker_launch(&mut self, key: WorkerKey) {
+        let Some(slot) = self.launches.slot_of_worker(key) else { return };
+        let (step, errno) = self.launches.outcome_in(slot);
+        let Some(flight) = self.launches.in_flight_mut(slot) else { return };
+        flight.job = Job::Gone;
+        let late = flight.lateness != Lateness::InTime;
+        match if late && errno == 0 { libc::ETIMEDOUT } else { errno } {
+            0 => self.worker_runs(key),
+            errno => self.worker_launch_failed(key, step, errno),
         }
     }
 
@@ -164,6 +188,7 @@ impl Supervisor {
                 &Job::Worker(key, _) => self.worker_name(key),
                 Job::Command(command) => format!("a command for {}", command.service),
                 Job::Role(kind, _) => kind.name().to_owned(),
+                Job::Gone => "a worker".to_owned(),
             };
             let step = step.map_or("start", Step::words);
             self.note(Level::Err, &format!("launch of {whose} stuck at {step}: pid {pid} can't be killed"));

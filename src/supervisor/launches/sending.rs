@@ -1,6 +1,7 @@
 //! Handing launches to the launcher, in batches, and starting the launcher itself.
 
 use std::io;
+use std::mem::discriminant;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,7 @@ use crate::protocol::launch::{BATCH, Launch, MAX_LAUNCH, MAX_PACKET, ROLES, Requ
 use crate::service::reason::Reason;
 use crate::supervisor::Supervisor;
 use crate::supervisor::services::PlanId;
-use crate::supervisor::sessions::{Phase, ProcessOwner};
+use crate::supervisor::sessions::{Phase, ProcessOwner, Session};
 use crate::supervisor::timers::Due;
 use crate::supervisor::workers::{WorkerKind, WorkerPhase};
 use crate::sys::channel::MAX_FDS;
@@ -131,13 +132,14 @@ impl Supervisor {
         let overrides = match job {
             Job::Session(key) => self.sessions.table.get(*key).and_then(|session| session.overrides.as_ref()),
             Job::Command(command) => command.overrides.as_ref(),
-            Job::Role(..) | Job::Worker(..) => None,
+            Job::Role(..) | Job::Worker(..) | Job::Gone => None,
         };
         MAX_LAUNCH + overrides.map_or(0, String::len)
     }
 
     fn descriptors_of<'a>(&'a self, job: &'a Job) -> Vec<BorrowedFd<'a>> {
         match job {
+            Job::Gone => Vec::new(),
             Job::Role(_, channel) => channel.iter().map(AsFd::as_fd).collect(),
             Job::Command(command) => vec![command.null.as_fd()],
             Job::Worker(key, sockets) => {
@@ -157,10 +159,11 @@ impl Supervisor {
         let stderr = match job {
             Job::Session(key) => self.sessions.table.get(*key)?.stderr.is_some(),
             Job::Worker(key, _) => self.workers.get(*key)?.stderr.is_some(),
-            Job::Role(..) | Job::Command(_) => false,
+            Job::Role(..) | Job::Command(_) | Job::Gone => false,
         };
         let fds = u8::try_from(self.descriptors_of(job).len() - usize::from(stderr)).ok()?;
         match job {
+            Job::Gone => None,
             Job::Role(kind, _) => Some(Launch {
                 slot,
                 generation: ROLES,
@@ -211,10 +214,7 @@ impl Supervisor {
             }
             Job::Session(key) => {
                 let session = self.sessions.table.get(*key).filter(|session| session.cause.is_none())?;
-                let PlanId { generation, index } = self.services.get(session.service)?.plan;
-                if !self.launches.knows(generation) {
-                    return None;
-                }
+                let PlanId { generation, index } = self.plan_of_session(session)?;
                 let (id, client, local) = (session.id, session.client, session.local);
                 let names = session.names.clone();
                 let overrides = session.overrides.clone();
@@ -234,13 +234,25 @@ impl Supervisor {
         }
     }
 
+    /// The plan that it was admitted with; if that is long gone, the service's own, unless a reload has made it one
+    /// of another kind.
+    fn plan_of_session(&self, session: &Session) -> Option<PlanId> {
+        let is_known = |plan: &PlanId| self.launches.knows(plan.generation);
+        if is_known(&session.plan) {
+            return Some(session.plan);
+        }
+        let service = self.services.get(session.service)?;
+        let is_same = discriminant(&service.settings.serves) == discriminant(&session.settings.serves);
+        Some(service.plan).filter(|plan| is_same && is_known(plan))
+    }
+
     /// A job that can't be launched any more: its service is gone, and so is the plan that it had.
     fn forget_job(&mut self, job: &Job) {
         match *job {
             Job::Session(key) => self.abandon_session(key, Reason::Shutdown),
             Job::Worker(key, _) => self.forget_worker(key),
             Job::Command(_) => self.commands.end(),
-            Job::Role(..) => {}
+            Job::Role(..) | Job::Gone => {}
         }
     }
 }
