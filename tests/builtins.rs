@@ -20,7 +20,11 @@ use superd::protocol::builtin::chargen;
 const ALL: [&str; 6] = ["echo", "discard", "chargen", "daytime", "time", "qotd"];
 
 fn daemon() -> &'static str {
-    if is_root() { "[daemon]\nhelper_user = \"nobody\"\nzone = \"Asia/Tokyo\"\n" } else { "[daemon]\nzone = \"Asia/Tokyo\"\n" }
+    if is_root() {
+        "[daemon]\nhelper_user = \"nobody\"\nzone = \"Asia/Tokyo\"\n"
+    } else {
+        "[daemon]\nzone = \"Asia/Tokyo\"\n"
+    }
 }
 
 fn service(name: &str, more: &str) -> String {
@@ -109,7 +113,9 @@ fn nc_is_served() {
 #[test]
 fn clients_that_dawdle_have_their_time() {
     let more = "timeout = { idle = \"300ms\", handshake = \"150ms\", session = \"2s\" }";
-    let services = service("echo", more) + &service("discard", more) + &service("chargen", &more.replace("handshake = \"150ms\", ", ""));
+    let services = service("echo", more)
+        + &service("discard", more)
+        + &service("chargen", &more.replace("handshake = \"150ms\", ", ""));
     let superd = Superd::with(&(daemon().to_owned() + &services));
     let end = |name: &str| superd.expect_log(&format!("end {name} "));
     for name in ["echo", "discard"] {
@@ -150,8 +156,10 @@ fn thousands_of_idle_clients_cost_little() {
     let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
     let count = usize::try_from(hard).unwrap().saturating_sub(1000).min(15_000);
-    let limits = "limits = { connections = \"none\" }\ntimeout = { handshake = \"10min\" }\nlog = { success = false }";
-    let config = daemon().replace("[daemon]\n", "[daemon]\nmax_sessions = 20000\n") + &service("echo", limits);
+    let limits =
+        "limits = { connections = \"none\" }\ntimeout = { handshake = \"10min\" }\nlog = { success = false }";
+    let config =
+        daemon().replace("[daemon]\n", "[daemon]\nmax_sessions = 20000\n") + &service("echo", limits);
     let superd = Superd::with(&config);
     let at = superd.address("echo");
     let first = Client::connect(at);
@@ -183,14 +191,17 @@ fn who_serves_strangers_may_do_nothing() {
     client.stream.read_exact(&mut [0]).unwrap();
     let pid = handlers(&superd).unwrap().pid;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
     assert_eq!(field("Uid:"), "65534\t65534\t65534\t65534");
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".into(), "2".into()));
     for set in ["CapEff:", "CapPrm:", "CapInh:", "CapBnd:", "CapAmb:"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     let files = harness::processes::open_files(pid);
-    let is_path = |target: &str| target.starts_with('/') && !target.starts_with("/dev/null") && !target.starts_with("/memfd:");
+    let is_path = |target: &str| {
+        target.starts_with('/') && !target.starts_with("/dev/null") && !target.starts_with("/memfd:")
+    };
     assert!(files.iter().all(|(_, target)| !is_path(target)), "{files:?}");
 }
 
@@ -211,7 +222,8 @@ fn handlers_may_be_killed_under_load() {
         }
         std::thread::sleep(Duration::from_millis(150));
     }
-    let (echoes, ends) = clients.into_iter().map(|client| client.join().unwrap()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    let (echoes, ends) =
+        clients.into_iter().map(|client| client.join().unwrap()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     assert!(killed >= 2 && echoes > 0, "{killed} were killed, {echoes} echoes, {ends} ends");
     superd.until_idle();
     assert_eq!(superd.service("echo")["sessions"], 0);

@@ -75,7 +75,8 @@ fn its_own_rules_and_patience_hold() {
 
 #[test]
 fn behind_tcpmux_it_is_one_too() {
-    let listens = ["tcp4:127.0.0.1:0", "tcpmux:telnet"].map(|listen| format!("\"{listen}\"\nbuiltin = \"sensor\""));
+    let listens =
+        ["tcp4:127.0.0.1:0", "tcpmux:telnet"].map(|listen| format!("\"{listen}\"\nbuiltin = \"sensor\""));
     let superd = Superd::with(&config("", "").replace(&listens[0], &listens[1]));
     let mut client = connect_from("127.0.0.2", superd.address("mux"));
     client.write(b"telnet\r\n");

@@ -94,7 +94,8 @@ fn what_is_no_name_is_not_available() {
     let superd = with(&services.concat());
     let long = "x".repeat(64);
     // Services that do not listen there have no name, and nothing but superd's own word is said.
-    for name in ["other", "mux", "off", "hell", "hello ", " hello", "+hello", "", "a b", "\u{1}", "é", &long] {
+    for name in ["other", "mux", "off", "hell", "hello ", " hello", "+hello", "", "a b", "\u{1}", "é", &long]
+    {
         check(&superd, &format!("{name}\r\n"), UNKNOWN);
     }
     check(&superd, &"x".repeat(10_000), UNKNOWN);
@@ -109,7 +110,8 @@ fn help_names_what_is_there() {
     let services = [
         exec("b", "hello", "deny = [\"any\"]"),
         exec("off", "hello", "enabled = false"),
-        "[service.x]\nlisten = [\"tcp4:127.0.0.1:0\", \"tcpmux:C\", \"tcpmux:a\"]\nbuiltin = \"echo\"\n".into(),
+        "[service.x]\nlisten = [\"tcp4:127.0.0.1:0\", \"tcpmux:C\", \"tcpmux:a\"]\nbuiltin = \"echo\"\n"
+            .into(),
     ];
     let superd = with(&services.concat());
     for help in ["HELP\r\n", "help\r\n", "Help\nmore"] {
@@ -131,7 +133,11 @@ fn the_other_services_own_rules_hold() {
         exec("plain", "hello", "deny = [\"127.0.0.1\"]"),
         exec("one", "echo", &format!("limits = {{ connections = 1 }}\n{ban}")),
         exec("each", "echo", &format!("limits = {{ per_source = 1 }}\n{ban}")),
-        exec("rate", "hello", &format!("limits = {{ rate_per_source = \"1/h\" }}\nban = {{ after = 1, for = \"1h\" }}\n{ban}")),
+        exec(
+            "rate",
+            "hello",
+            &format!("limits = {{ rate_per_source = \"1/h\" }}\nban = {{ after = 1, for = \"1h\" }}\n{ban}"),
+        ),
     ];
     let superd = with(&services.concat());
     // What the client has said already must not destroy what it is told.
@@ -243,7 +249,8 @@ fn a_unix_socket_leads_there_too() {
 /// A rule that asks for a name waits aside; the client's bytes wait with it.
 #[test]
 fn a_client_whose_name_is_asked_for_waits() {
-    let superd = with(&exec("named", "echo", "deny = [\".nowhere.example\", \"unknown\"]\nallow = [\"any\"]"));
+    let superd =
+        with(&exec("named", "echo", "deny = [\".nowhere.example\", \"unknown\"]\nallow = [\"any\"]"));
     let mut client = ask(&superd, "named\r\nwaiting");
     client.finish();
     let told = client.read_text();
@@ -259,8 +266,10 @@ fn handlers_that_die_take_no_other_service_along() {
     assert_eq!(there.read_line(), "+Go\r");
     let mut asking = ask(&superd, "unt");
     until("it to be taken", || (superd.service("mux")["started"] == 2).then_some(()));
-    let handlers = superd.children().into_iter().find(|child| child.arguments().contains("handlers")).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(handlers.pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let handlers =
+        superd.children().into_iter().find(|child| child.arguments().contains("handlers")).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(handlers.pid), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
     assert_eq!(asking.read_until_closed(), b"");
     let line = superd.expect_log("cause=handler-lost");
     assert!(line.starts_with("end mux"), "{line}");

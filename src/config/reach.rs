@@ -79,7 +79,9 @@ impl Kinds {
         // What is passed, or behind tcpmux, may be of either kind.
         let any = |is: fn(&Listen) -> bool| {
             listens.is_empty()
-                || listens.iter().any(|said| is(&said.value) || matches!(said.value, Listen::Passed(_) | Listen::TcpMux(_)))
+                || listens.iter().any(|said| {
+                    is(&said.value) || matches!(said.value, Listen::Passed(_) | Listen::TcpMux(_))
+                })
         };
         Self {
             internet: any(|listen| matches!(listen, Listen::Inet(_))),
