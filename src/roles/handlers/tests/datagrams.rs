@@ -18,7 +18,12 @@ fn listen(handlers: &Handlers, id: u64, builtin: &str, bound: &str) -> SocketAdd
     let quotes = sealed("quotes", &quotes::encode(&[b"a quote\r\n".to_vec()])).unwrap();
     let order = Order::Listener(Datagrams { id, builtin: builtin.into() });
     let server = OwnedFd::from(server);
-    let fds: &[&OwnedFd] = if builtin == "qotd" { &[&server, &quotes] } else { &[&server] };
+    let zone = sealed("zone", b"JST-9").unwrap();
+    let fds: &[&OwnedFd] = match builtin {
+        "qotd" => &[&server, &quotes],
+        "daytime" => &[&server, &zone],
+        _ => &[&server],
+    };
     handlers.send(&[order], fds);
     address
 }
