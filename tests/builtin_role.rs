@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use harness::{DEADLINE, until};
 use superd::protocol::builtin::{chargen, quotes};
-use superd::protocol::handoff::{BATCH, Datagrams, MAX_PACKET, Order, Report, Stream};
+use superd::protocol::handoff::{BATCH, Datagrams, MAX_PACKET, Order, Rates, Report, Stream};
 use superd::sys::channel::{Channel, Received};
 use superd::sys::memory::sealed;
 
@@ -134,7 +134,7 @@ fn no_thread_has_a_right_and_all_is_served() {
         let server = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = server.local_addr().unwrap().port();
         let quotes = sealed("quotes", &quotes::encode(&[b"a quote".to_vec()])).unwrap();
-        let order = Order::Listener(Datagrams { id, builtin: builtin.into() });
+        let order = Order::Listener(Datagrams { id, builtin: builtin.into(), rates: Rates::default() });
         let server = OwnedFd::from(server);
         let zone = sealed("zone", b"JST-9").unwrap();
         let fds: &[&OwnedFd] = match builtin {

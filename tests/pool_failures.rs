@@ -48,7 +48,7 @@ fn a_connection_that_kills_its_workers_is_refused_in_the_end() {
     let line = superd.expect_log("refuse app");
     assert!(line.contains("reason=launch"), "{line}");
     superd.until_idle();
-    assert_eq!(superd.pool("app")["restarts"], 3);
+    superd.until_pool("app", "three ended", |pool| pool["restarts"] == 3);
 }
 
 #[test]
@@ -197,9 +197,11 @@ fn a_launcher_that_dies_while_workers_start_is_no_harm() {
     superd.allow_errors("reason=launcher");
     for _ in 0..5 {
         superd.until_pool("app", "all", |pool| pool["idle"] == 8);
-        superd.workers("app").into_iter().for_each(|pid| signal(pid, Signal::SIGKILL));
+        for pid in superd.workers("app") {
+            signal(pid, Signal::SIGKILL);
+        }
         let launcher = superd.children().into_iter().find(|child| child.arguments().contains("launcher"));
-        launcher.into_iter().for_each(|launcher| signal(launcher.pid, Signal::SIGKILL));
+        signal(launcher.expect("a launcher").pid, Signal::SIGKILL);
         assert_eq!(superd.connect("app").read_text(), "hello\n");
     }
     superd.until_pool("app", "all", |pool| pool["idle"] == 8 && pool["starting"] == 0);
@@ -222,4 +224,73 @@ fn who_waits_for_a_worker_at_the_end_is_told() {
     client.read_until_closed();
     assert_eq!(superd.wait(), 0);
     superd.expect_log("stop sessions=0");
+}
+
+/// A connection that its only worker was handed and has not taken.
+fn untaken(superd: &Superd) -> (Client, i32) {
+    let worker = until("a worker", || superd.workers("app").first().copied());
+    signal(worker, Signal::SIGSTOP);
+    let client = superd.connect("app");
+    superd.until_service("app", "busy", |service| service["sessions"] == 1);
+    (client, worker)
+}
+
+#[test]
+fn who_waits_for_workers_that_can_t_be_started_is_told() {
+    for ends in [false, true] {
+        let timeout = "timeout = { handshake = \"1s\" }\nbanner = { busy = \"busy\\n\" }";
+        let config = pool(&["hello"], "min = 1, max = 1", timeout);
+        let mut superd = Superd::with(&format!("[daemon]\nshutdown_grace = \"10s\"\n{config}"));
+        superd.allow_errors("launch-failed");
+        superd.until_pool("app", "one", |pool| pool["idle"] == 1);
+        let (mut client, worker) = untaken(&superd);
+        std::fs::remove_file(superd.dir().join("member")).unwrap();
+        signal(worker, Signal::SIGKILL);
+        superd.expect_log("launch-failed app");
+        if ends {
+            superd.signal(Signal::SIGTERM);
+        }
+        assert_eq!(client.read_text(), "busy\n");
+        superd.expect_log(if ends { "reason=shutdown" } else { "reason=launch" });
+        if ends {
+            assert_eq!(superd.wait(), 0);
+        } else {
+            superd.until_idle();
+        }
+    }
+}
+
+#[test]
+fn of_many_connections_the_untaken_go_on() {
+    let superd = Superd::with(&pool(&["hold"], "min = 1, max = 2, concurrency = 3", ""));
+    let mut taken = superd.connect("app");
+    let worker = taken.read_pid();
+    signal(worker, Signal::SIGSTOP);
+    let mut others = [superd.connect("app"), superd.connect("app")];
+    superd.until_service("app", "busy", |service| service["sessions"] == 3);
+    signal(worker, Signal::SIGKILL);
+    assert_eq!(taken.read_until_closed(), b"");
+    for client in &mut others {
+        assert_ne!(client.read_pid(), worker);
+        client.finish();
+        assert_eq!(client.read_to_end(), b"bye\n");
+    }
+    superd.until_idle();
+    assert_eq!(superd.count_log("cause=handler-lost"), 1);
+}
+
+#[test]
+fn a_service_that_goes_while_a_connection_is_handed_over() {
+    for dies in [false, true] {
+        let superd = Superd::with(&pool(&["hello"], "min = 1, max = 1", ""));
+        superd.until_pool("app", "one", |pool| pool["idle"] == 1);
+        let (mut client, worker) = untaken(&superd);
+        superd.reload_with("");
+        signal(worker, if dies { Signal::SIGKILL } else { Signal::SIGCONT });
+        let answer = client.read_until_closed();
+        assert_eq!(answer, if dies { b"".as_slice() } else { b"hello\n" });
+        superd.until_idle();
+        until("the service's end", || (superd.status()["services"] == serde_json::json!([])).then_some(()));
+        until("the worker's end", || (superd.status()["workers"] == 0).then_some(()));
+    }
 }

@@ -287,8 +287,12 @@ fn pools_and_programs_beside_each_other() {
     let other = pool("hello", "min = 2", "").replace("service.app", "service.other");
     let superd = Superd::with(&format!("{}{other}{hello}", pool("hello", "min = 1, concurrency = 4", "")));
     let loads = ["app", "other", "hello"].map(|name| Load::begin(superd.address(name), 2, "hello\n"));
-    loads.iter().for_each(|load| load.until_more(200));
-    loads.into_iter().for_each(|load| assert!(load.end() > 0));
+    for load in &loads {
+        load.until_more(200);
+    }
+    for load in loads {
+        load.end();
+    }
     superd.until_idle();
 }
 
@@ -335,4 +339,29 @@ fn a_client_that_writes_at_once_is_read_by_its_worker() {
         client.finish();
         assert!(client.read_text().ends_with("bye\n"));
     }
+}
+
+#[test]
+fn superctl_shows_pools_and_their_workers() {
+    let plain = "[service.plain]\nlisten = \"tcp4:127.0.0.1:0\"\nexec = [\"{probe}\"]\n{user}\n";
+    let superd = Superd::with(&format!("{}{plain}", pool("hold", "min = 1, spare = 1, max = 2", "")));
+    let (client, pid) = held(&superd);
+    superd.until_pool("app", "a spare one", |pool| pool["idle"] == 1);
+    let shown = |words: &[&str]| {
+        let output = superd.superctl(words);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = shown(&["pool"]);
+    let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(row[..8], ["app", "handoff", "1", "1", "0", "0", "0", "0"], "{text}");
+    assert!(text.contains("min=1 spare=1 max=2 concurrency=1 idle_timeout=60s"), "{text}");
+    let text = shown(&["pool", "app"]).1;
+    let worker = text.lines().find(|line| line.starts_with(&pid.to_string())).unwrap();
+    assert!(worker.contains("ready") && text.lines().count() == 6, "{text}");
+    assert!(shown(&["pool", "--json"]).1.contains(&format!("\"pid\":{pid}")));
+    assert!(shown(&["status"]).1.contains("workers 2"));
+    assert_eq!(superd.superctl(&["pool", "plain"]).status.code(), Some(1));
+    assert_eq!(superd.superctl(&["pool", "nobody"]).status.code(), Some(1));
+    end(client);
 }

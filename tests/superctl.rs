@@ -127,9 +127,11 @@ fn one_service_for(group: Option<u32>, reload: Option<Reply>) -> Daemon {
         Request::Socket { service } => {
             Some(Reply::Refused(Refusal::new(format!("there is no service {service:?}"))))
         }
-        Request::Bans | Request::Ban { .. } | Request::Unban { .. } | Request::Pool { .. } => {
-            Some(Reply::Refused(Refusal::new("that is not here")))
-        }
+        Request::Bans
+        | Request::Ban { .. }
+        | Request::Unban { .. }
+        | Request::Pool { .. }
+        | Request::Explain(_) => Some(Reply::Refused(Refusal::new("that is not here"))),
     })
 }
 
@@ -173,6 +175,7 @@ fn listener() -> ListenerStatus {
         error: None,
         options: [("backlog".to_owned(), "16".to_owned())].into(),
         queue: Some([0, 16]),
+        dropped: None,
     }
 }
 

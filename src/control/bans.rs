@@ -23,7 +23,7 @@ pub(super) fn report(bans: &[BanStatus], json: bool) -> Report {
     let head = ["SOURCE", "SERVICE", "CAUSE", "LEFT"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = [head].into_iter().chain(bans.iter().map(row)).collect();
     let text = if bans.is_empty() { "nobody is banned\n".to_owned() } else { table(&rows).join("\n") + "\n" };
-    Report { text, warnings: Vec::new() }
+    Report { text, ..Report::default() }
 }
 
 /// What was done: `banned` or `lifted`.
@@ -35,12 +35,12 @@ pub(super) fn outcome(done: &str, bans: &[BanStatus], json: bool) -> Report {
         let from = ban.service.as_deref().map_or_else(|| "every service".to_owned(), escape);
         format!("{done}: {} from {from}, {} left\n", escape(&ban.who), span(ban.seconds))
     };
-    Report { text: bans.iter().map(line).collect(), warnings: Vec::new() }
+    Report { text: bans.iter().map(line).collect(), ..Report::default() }
 }
 
 fn as_json(bans: &[BanStatus]) -> Report {
     let text = serde_json::to_string(bans).unwrap_or_default();
-    Report { text: escape_json(&text) + "\n", warnings: Vec::new() }
+    Report { text: escape_json(&text) + "\n", ..Report::default() }
 }
 
 fn row(ban: &BanStatus) -> Vec<String> {
@@ -49,7 +49,7 @@ fn row(ban: &BanStatus) -> Vec<String> {
 }
 
 /// The two largest units of a time.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}min {}s", seconds / 60, seconds % 60),

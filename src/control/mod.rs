@@ -1,10 +1,13 @@
 //! superctl, the admin's program: one request to the control socket, and its answer for people or programs.
 //!
-//! Knows nothing of what goes on inside of superd: it stands on the control language alone.
+//! Knows nothing of what goes on inside of a running superd: it stands on the control language alone. `explain` with
+//! a file asks nobody, and judges by that file.
 
 mod bans;
 mod client;
+mod explain;
 mod locate;
+mod offline;
 mod pool;
 mod reload;
 mod socket;
@@ -35,7 +38,7 @@ struct Arguments {
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
 
-    /// Take the control socket from this configuration
+    /// Take the control socket from this configuration; explain: judge by it, and ask no superd
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
@@ -77,6 +80,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what would become of a client, and why
+    #[command(after_help = "Exit status: 0 allowed, 1 refused, 2 error. What is not told counts as unknown.")]
+    Explain(explain::ExplainArgs),
     /// Ban somebody from a service, or from all
     Ban {
         /// An address, a network, or uid:NUMBER
@@ -113,18 +119,19 @@ enum Command {
 }
 
 impl Command {
-    fn request(&self) -> Request {
-        match self {
+    fn request(&self) -> Result<Request, String> {
+        Ok(match self {
             Self::Status { .. } => Request::Status,
             Self::Reload { .. } => Request::Reload,
             Self::Socket { name, .. } => Request::Socket { service: name.clone() },
             Self::Bans { .. } => Request::Bans,
+            Self::Explain(arguments) => Request::Explain(arguments.question()?),
             Self::Ban { who, service, seconds, .. } => {
                 Request::Ban { who: who.clone(), service: service.clone(), seconds: *seconds }
             }
             Self::Unban { who, service, .. } => Request::Unban { who: who.clone(), service: service.clone() },
             Self::Pool { service, .. } => Request::Pool { service: service.clone() },
-        }
+        })
     }
 
     fn is_json(&self) -> bool {
@@ -136,6 +143,7 @@ impl Command {
             | Self::Ban { json, .. }
             | Self::Unban { json, .. }
             | Self::Pool { json, .. } => *json,
+            Self::Explain(arguments) => arguments.json,
         }
     }
 
@@ -155,6 +163,8 @@ struct Report {
     text: String,
     /// For standard error.
     warnings: Vec<String>,
+    /// The exit status.
+    code: u8,
 }
 
 /// Why there is nothing to show.
@@ -172,7 +182,7 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(report) => {
             report.warnings.iter().for_each(|warning| complain(warning));
-            show(&report.text, 0)
+            show(&report.text, report.code)
         }
         Err(Failure::Refused(refusal)) if arguments.command.is_json() => {
             let line = encode_reply(&Reply::Refused(refusal));
@@ -190,14 +200,22 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    if let (Command::Explain(explain), Some(file)) = (&arguments.command, &arguments.config) {
+        return offline::explain(explain, file).map_err(Failure::Error);
+    }
     let candidates = locate::candidates(arguments, &Surroundings::of_process()).map_err(Failure::Error)?;
     let patience = match arguments.timeout {
         Some(seconds) => Duration::from_secs(seconds.into()),
         None => arguments.command.patience(),
     };
-    let reply = ask(&candidates, &arguments.command.request(), patience).map_err(Failure::Error)?;
+    let request = arguments.command.request().map_err(Failure::Error)?;
+    let reply = ask(&candidates, &request, patience).map_err(Failure::Error)?;
     let answer = match reply {
         Reply::Done(answer) => *answer,
+        // 1 would mean that the client is refused.
+        Reply::Refused(refusal) if matches!(request, Request::Explain(_)) => {
+            return Err(Failure::Error(refusal.errors.join("\n")));
+        }
         Reply::Refused(refusal) => return Err(Failure::Refused(refusal)),
     };
     match (&arguments.command, answer) {
@@ -207,6 +225,9 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
         (Command::Reload { json }, Answer::Reload(outcome)) => Ok(reload::report(&outcome, *json)),
         (Command::Socket { json, .. }, Answer::Socket(listeners)) => Ok(socket::report(&listeners, *json)),
         (Command::Bans { json }, Answer::Bans(list)) => Ok(bans::report(&list, *json)),
+        (Command::Explain(arguments), Answer::Explain(explained)) => {
+            Ok(explain::report(&explained, arguments.json))
+        }
         (Command::Ban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("banned", &list, *json)),
         (Command::Unban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("lifted", &list, *json)),
         (Command::Pool { service, json }, Answer::Pool(pools)) => {

@@ -15,7 +15,7 @@ pub(super) fn report(pools: &[PoolStatus], with_workers: bool, json: bool) -> Re
             pools.iter().filter(|pool| with_workers && !pool.workers.is_empty()).map(workers).collect();
         overview(pools) + &workers.concat()
     };
-    Report { text, warnings: Vec::new() }
+    Report { text, warnings: Vec::new(), code: 0 }
 }
 
 fn overview(pools: &[PoolStatus]) -> String {

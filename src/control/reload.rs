@@ -8,9 +8,9 @@ use super::terminal::{escape, escape_json};
 pub(super) fn report(outcome: &ReloadReport, json: bool) -> Report {
     if json {
         let text = serde_json::to_string(outcome).unwrap_or_default();
-        return Report { text: escape_json(&text) + "\n", warnings: Vec::new() };
+        return Report { text: escape_json(&text) + "\n", ..Report::default() };
     }
-    Report { text: text(outcome), warnings: outcome.warnings.clone() }
+    Report { text: text(outcome), warnings: outcome.warnings.clone(), code: 0 }
 }
 
 fn text(outcome: &ReloadReport) -> String {

@@ -21,7 +21,7 @@ pub(super) fn report(mut status: Status, service: Option<&str>, json: bool) -> R
     } else {
         head(&status) + &services(&status.services)
     };
-    Ok(Report { text, warnings: Vec::new() })
+    Ok(Report { text, ..Report::default() })
 }
 
 fn head(status: &Status) -> String {
@@ -141,6 +141,7 @@ mod tests {
             error: error.map(str::to_owned),
             options: BTreeMap::new(),
             queue: None,
+            dropped: None,
         }
     }
 
@@ -154,6 +155,7 @@ mod tests {
             started: 40,
             launch_failed: 2,
             refused: BTreeMap::from([("per_source".to_owned(), 3), ("connections".to_owned(), 1)]),
+            datagrams: None,
             ..service("finger", "online")
         };
         let ftp = ServiceStatus {

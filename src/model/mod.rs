@@ -6,6 +6,7 @@
 pub mod address;
 pub mod client;
 pub mod endpoint;
+pub mod filter;
 pub mod host;
 pub mod identity;
 pub mod label;

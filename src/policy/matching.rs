@@ -150,6 +150,7 @@ pub fn user(pattern: &UserPattern, request: &Request<'_>) -> Truth {
 fn of_this_machine(request: &Request<'_>, test: impl Fn(User<'_>) -> bool) -> Truth {
     match (request.user, request.client) {
         (Fact::Known(user), _) => Truth::told(test(user), Cause::User),
+        (Fact::Failed, Client::User { .. }) => Truth::Unknown(Doubt::User),
         (_, Client::User { uid, gid, .. }) => Truth::told(test(User { uid, groups: &[gid] }), Cause::User),
         // Of a client elsewhere the kernel knows no user: there is nobody to ask.
         (Fact::NotAsked, Client::Inet(address)) if request.interfaces.is_local(address.ip()) => {

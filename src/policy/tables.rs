@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::label::Label;
+use crate::model::network::Network;
 
 use super::hours::Hours;
 use super::table::Table;
@@ -30,6 +31,11 @@ impl NamedSet {
         self.tables.iter().any(|table| table.contains(address))
     }
 
+    /// Its networks, but those that others cover.
+    pub fn list(&self) -> impl Iterator<Item = Network> {
+        self.tables.iter().flat_map(Table::list)
+    }
+
     /// How many networks it was made of.
     pub fn networks(&self) -> u64 {
         self.tables.iter().map(Table::networks).sum()
@@ -51,6 +57,11 @@ impl Tables {
     /// Adds hours, or replaces them.
     pub fn put_hours(&mut self, name: Label, hours: Hours) {
         self.hours.insert(name, hours);
+    }
+
+    /// Takes the sets of others; hours stay.
+    pub fn replace_sets(&mut self, others: Self) {
+        self.sets = others.sets;
     }
 
     /// A set.

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::explain::{Explained, Question};
 pub use super::status::{
     DatagramStatus, ListenerStatus, PoolLimits, PoolStatus, ServiceStatus, Status, WorkerStatus,
 };
@@ -35,6 +36,8 @@ pub enum Request {
     },
     /// Who is banned.
     Bans,
+    /// What would become of a client, and why.
+    Explain(Question),
     /// Ban somebody.
     Ban {
         /// An address, a network, or `uid:NUMBER`.
@@ -63,12 +66,13 @@ pub enum Request {
 
 impl Request {
     /// The words that `do` may be.
-    pub const WORDS: [&'static str; 7] = ["status", "reload", "socket", "pool", "bans", "ban", "unban"];
+    pub const WORDS: [&'static str; 8] =
+        ["status", "reload", "socket", "pool", "bans", "explain", "ban", "unban"];
 
     /// Whether it changes anything, and thus needs the right to.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Socket { .. } | Self::Bans | Self::Pool { .. } => false,
+            Self::Status | Self::Socket { .. } | Self::Bans | Self::Pool { .. } | Self::Explain(_) => false,
             Self::Reload | Self::Ban { .. } | Self::Unban { .. } => true,
         }
     }
@@ -110,6 +114,8 @@ pub enum Answer {
     Pool(Vec<PoolStatus>),
     /// To `bans`; to `ban` the ban that holds now, to `unban` those that were lifted.
     Bans(Vec<BanStatus>),
+    /// To `explain`.
+    Explain(Explained),
 }
 
 /// A ban.
@@ -159,6 +165,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
         "reload" => Request::Reload,
         "socket" => Request::Socket { service: take_text(&mut fields, "service")? },
         "bans" => Request::Bans,
+        "explain" => Request::Explain(take_question(&mut fields)?),
         "ban" => Request::Ban {
             who: take_text(&mut fields, "who")?,
             service: take_optional_text(&mut fields, "service")?,
@@ -216,7 +223,8 @@ pub fn parse_reply(line: &[u8]) -> Result<Reply, BadReply> {
     let socket = line.socket.map(Answer::Socket);
     let bans = line.bans.map(Answer::Bans);
     let pool = line.pool.map(Answer::Pool);
-    match status.or(reload).or(socket).or(bans).or(pool) {
+    let explain = line.explain.map(Answer::Explain);
+    match status.or(reload).or(socket).or(bans).or(pool).or(explain) {
         Some(answer) => Ok(Reply::Done(Box::new(answer))),
         None => Err(BadReply::Malformed("it holds no answer".to_owned())),
     }
@@ -258,6 +266,8 @@ struct ReplyLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<&'a [PoolStatus]>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<&'a Explained>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<&'a [String]>,
 }
 
@@ -271,6 +281,7 @@ impl<'a> From<&'a Reply> for ReplyLine<'a> {
             socket: None,
             bans: None,
             pool: None,
+            explain: None,
             errors: None,
         };
         match reply {
@@ -281,6 +292,7 @@ impl<'a> From<&'a Reply> for ReplyLine<'a> {
                 Answer::Socket(listeners) => Self { socket: Some(listeners), ..empty },
                 Answer::Bans(bans) => Self { bans: Some(bans), ..empty },
                 Answer::Pool(pools) => Self { pool: Some(pools), ..empty },
+                Answer::Explain(explained) => Self { explain: Some(explained), ..empty },
             },
         }
     }
@@ -296,6 +308,7 @@ struct OwnedReplyLine {
     socket: Option<Vec<ListenerStatus>>,
     bans: Option<Vec<BanStatus>>,
     pool: Option<Vec<PoolStatus>>,
+    explain: Option<Explained>,
     #[serde(default)]
     errors: Vec<String>,
 }
@@ -329,6 +342,18 @@ fn take_text(fields: &mut Map<String, Value>, key: &str) -> Result<String, Refus
 
 fn take_optional_text(fields: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Refusal> {
     if fields.contains_key(key) { take_text(fields, key).map(Some) } else { Ok(None) }
+}
+
+fn take_question(fields: &mut Map<String, Value>) -> Result<Question, Refusal> {
+    let uid = if fields.contains_key("uid") { Some(take_number(fields, "uid")?) } else { None };
+    Ok(Question {
+        service: take_text(fields, "service")?,
+        client: take_text(fields, "client")?,
+        name: take_optional_text(fields, "name")?,
+        user: take_optional_text(fields, "user")?,
+        uid: uid.map(u32::try_from).transpose().map_err(|_| Refusal::new("\"uid\" is too large"))?,
+        at: take_optional_text(fields, "at")?,
+    })
 }
 
 fn take_number(fields: &mut Map<String, Value>, key: &str) -> Result<u64, Refusal> {

@@ -10,8 +10,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::model::address::SourcePrefix;
 use crate::model::client::Client;
 use crate::model::mux::MuxName;
+use crate::model::rate::Rate;
 use crate::model::session::SessionId;
 
 /// The longest packet, either way.
@@ -82,6 +84,19 @@ pub struct Datagrams {
     pub id: u64,
     /// The service's word.
     pub builtin: String,
+    /// How often it is answered.
+    pub rates: Rates,
+}
+
+/// How often the datagrams of one socket are answered; what is `None` does not hold anybody up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// All of them.
+    pub rate: Option<Rate>,
+    /// Those of each source.
+    pub per_source: Option<Rate>,
+    /// What a source is.
+    pub prefix: SourcePrefix,
 }
 
 /// What keeps handlers that were taken over from doing harm, besides their user.
@@ -157,7 +172,7 @@ impl Order {
             Self::Drain => write!(out, "DRAIN"),
             Self::End(id) => write!(out, "END id={id}"),
             Self::Builtin(stream) => stream.push(out),
-            Self::Listener(of) => write!(out, "LISTENER id={} builtin={}", of.id, of.builtin),
+            Self::Listener(listener) => listener.push(out),
             Self::Forget(id) => write!(out, "FORGET id={id}"),
         };
     }
@@ -181,9 +196,7 @@ impl Order {
                 idle: fields.time("idle")?,
                 session: fields.time("session")?,
             }),
-            "LISTENER" => {
-                Self::Listener(Datagrams { id: fields.number("id")?, builtin: fields.text("builtin")? })
-            }
+            "LISTENER" => Self::Listener(Datagrams::read(&fields)?),
             "FORGET" => Self::Forget(fields.number("id")?),
             _ => return Err(Malformed),
         })
@@ -222,6 +235,26 @@ impl Connection {
             client,
             local: fields.get("local").map(|text| text.parse().map_err(|_| Malformed)).transpose()?,
         })
+    }
+}
+
+impl Datagrams {
+    fn push(&self, out: &mut String) -> std::fmt::Result {
+        write!(out, "LISTENER id={} builtin={}", self.id, self.builtin)?;
+        let Rates { rate, per_source, prefix: SourcePrefix { v4, v6 } } = self.rates;
+        for (name, rate) in [("rate", rate), ("rate_per_source", per_source)] {
+            if let Some(rate) = rate {
+                write!(out, " {name}={}", rate.word())?;
+            }
+        }
+        write!(out, " prefix4={v4} prefix6={v6}")
+    }
+
+    fn read(fields: &Fields<'_>) -> Result<Self, Malformed> {
+        let rate = |name| fields.get(name).map(|word| Rate::from_word(word).ok_or(Malformed)).transpose();
+        let prefix = SourcePrefix { v4: fields.number("prefix4")?, v6: fields.number("prefix6")? };
+        let rates = Rates { rate: rate("rate")?, per_source: rate("rate_per_source")?, prefix };
+        Ok(Self { id: fields.number("id")?, builtin: fields.text("builtin")?, rates })
     }
 }
 
@@ -375,6 +408,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::rate::Per;
 
     const SESSION: SessionId = SessionId { epoch: 0x6740_5a10, serial: 0x1f };
 
@@ -388,6 +422,9 @@ mod tests {
         let user = Some(Client::User { uid: 1000, gid: u32::MAX, pid: 77 });
         let time = Some(Duration::from_millis(1500));
         let stream = Stream { id: 8, builtin: "echo".into(), handshake: time, idle: None, session: time };
+        let prefix = SourcePrefix { v4: 24, v6: 56 };
+        let rates =
+            Rates { rate: Rate::new(20, Per::Second, 40), per_source: Rate::new(1, Per::Hour, 1), prefix };
         let all = [
             connection(inet, Some("[fe80::1%3]:8000")),
             connection(user, None),
@@ -395,7 +432,8 @@ mod tests {
             Order::Drain,
             Order::End(7),
             Order::Builtin(stream),
-            Order::Listener(Datagrams { id: 3, builtin: "echo".into() }),
+            Order::Listener(Datagrams { id: 3, builtin: "echo".into(), rates: Rates::default() }),
+            Order::Listener(Datagrams { id: 4, builtin: "echo".into(), rates }),
             Order::Forget(3),
         ];
         let mut packet = String::new();

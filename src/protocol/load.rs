@@ -1,9 +1,10 @@
 //! What the supervisor asks of the loader, and what comes back: each in a sealed memfd.
 //!
 //! The request comes with the packet `load`. The answer's first descriptor holds [`Loaded`]; a configuration that
-//! is good adds the configuration ([`crate::config::wire`]), its launch plans ([`super::plans`]) and what its rules need
-//! ([`super::tables`]).
+//! is good adds the configuration ([`crate::config::wire`]), its launch plans ([`super::plans`]), what its rules need
+//! ([`super::tables`]), and the inotify of its watched files, if there are any.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,28 @@ pub struct Request {
     pub nofile: RlimitPair,
     /// The name of the socket where workers of pools say that they are ready.
     pub notify: String,
+    /// Only lists are to be read again, since these have changed.
+    pub changed: Option<Vec<Changed>>,
+}
+
+/// A watched file that has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// As the configuration names it.
+    pub path: PathBuf,
+    /// It was made, and nobody has closed it since.
+    pub made: bool,
+}
+
+/// A watched directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Its number.
+    pub id: i32,
+    /// Its path.
+    pub directory: PathBuf,
+    /// Names in it, and the watched files that they are or lead to.
+    pub names: Vec<(OsString, PathBuf)>,
 }
 
 /// What came of it. The configuration is good if there are no errors.
@@ -34,6 +57,8 @@ pub struct Loaded {
     pub errors: Vec<Complaint>,
     /// What is only doubtful.
     pub warnings: Vec<Complaint>,
+    /// What the watches are about; their descriptor comes last.
+    pub watches: Vec<Watch>,
 }
 
 impl Loaded {

@@ -2,10 +2,12 @@
 //!
 //! Pure, like all it stands on; every reader takes bytes that may be anything.
 
+pub mod beside;
 pub mod builtin;
 pub mod collect;
 pub mod control;
 pub mod environment;
+pub mod explain;
 pub mod handoff;
 pub mod ident;
 pub mod launch;

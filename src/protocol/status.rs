@@ -71,7 +71,7 @@ pub struct DatagramStatus {
     pub sent: u64,
     /// Datagrams that were answered.
     pub answered: u64,
-    /// Datagrams that may not be answered.
+    /// Datagrams that came too often, or may not be answered. Those that rules refuse never come.
     pub refused: u64,
 }
 
@@ -157,4 +157,8 @@ pub struct ListenerStatus {
     /// Connections that wait in the kernel's queue, and the queue's length. Only in the answer to `socket`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<[u32; 2]>,
+    /// Datagrams that the kernel dropped: rules refused them, or they came while the socket's buffer was full. Only in the
+    /// answer to `socket`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u32>,
 }

@@ -88,7 +88,12 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
             if let Some(overrides) =
                 overrides.map(|text| Overrides::decode(text).ok_or(io::ErrorKind::InvalidInput))
             {
-                overrides?.apply(&mut plan.program);
+                let overrides = overrides?;
+                if overrides.command.is_some() {
+                    // A shell knows nothing of channels, also where the program would get one.
+                    plan.gets = Gets::Connection;
+                }
+                overrides.apply(&mut plan.program);
             }
             become_program(slot, &assignment.launch, &plan, &sockets, stderr.as_ref())
         }

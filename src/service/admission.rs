@@ -130,7 +130,7 @@ impl Admission {
         if let Some(full) = self.full(service, limits, moment) {
             return Err(full.reason);
         }
-        let of_source = self.sources.get(&(service, source)).copied().unwrap_or(0);
+        let of_source = self.of_source(service, source);
         if limits.per_source.is_some_and(|most| of_source >= most) {
             return Err(Reason::PerSource);
         }
@@ -143,6 +143,29 @@ impl Admission {
         self.sources.insert((service, source), of_source + 1);
         self.count(service, limits, moment.now);
         Ok(())
+    }
+
+    /// What [`Admission::admit`] would say; nothing is counted.
+    pub fn would_refuse(
+        &mut self,
+        service: ServiceKey,
+        limits: &Limits,
+        source: Source,
+        moment: Moment,
+    ) -> Option<Reason> {
+        if let Some(full) = self.full(service, limits, moment) {
+            return Some(full.reason);
+        }
+        if limits.per_source.is_some_and(|most| self.of_source(service, source) >= most) {
+            return Some(Reason::PerSource);
+        }
+        let (rate, number) = (limits.rate_per_source?, self.number(service));
+        self.frequency.is_spent(number, source, rate, moment.now).then_some(Reason::RatePerSource)
+    }
+
+    /// Sessions of one source at a service.
+    pub fn of_source(&self, service: ServiceKey, source: Source) -> u32 {
+        self.sources.get(&(service, source)).copied().unwrap_or(0)
     }
 
     /// Counts a server that has no client of its own: in all limits but its source's.
@@ -247,6 +270,8 @@ mod tests {
         assert_eq!(admission.admit(0, &two_each, a, now), Ok(()));
         assert_eq!(admission.admit(0, &two_each, a, now), Ok(()));
         assert_eq!(admission.admit(0, &two_each, a, now), Err(Reason::PerSource));
+        assert_eq!(admission.would_refuse(0, &two_each, a, now), Some(Reason::PerSource));
+        assert_eq!(admission.would_refuse(0, &two_each, b, now), None);
         assert_eq!(admission.admit(0, &two_each, b, now), Ok(()));
         assert_eq!(admission.admit(0, &two_each, c, now), Err(Reason::Connections));
         assert_eq!(admission.admit(7, &limits(0, 0), c, now), Ok(()));

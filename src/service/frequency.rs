@@ -44,6 +44,16 @@ impl<S: BuildHasher> Frequency<S> {
         meter.allow(rate, now)
     }
 
+    /// Would [`Frequency::allow`] find no room now? Nothing is counted.
+    pub fn is_spent(&mut self, service: u32, source: Source, rate: Rate, now: Instant) -> bool {
+        if let Some(place) = self.table.place(service, source, now) {
+            return step(bounded(place.end(), rate, now), rate, now).is_err();
+        }
+        let share = self.table.share(source, SHARES);
+        let meter = self.shared.get(&service).and_then(|meters| meters.get(share));
+        meter.is_some_and(|meter| meter.retry_at(rate, now).is_some())
+    }
+
     /// The service is gone.
     pub fn forget(&mut self, service: u32) {
         self.shared.remove(&service);
@@ -95,6 +105,7 @@ mod tests {
             (1, Source::User(7), start, Ok(())),
         ];
         for (number, (service, source, at, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(frequency.is_spent(service, source, rate, at), expected.is_err(), "step {number}");
             assert_eq!(frequency.allow(service, source, rate, at), expected, "step {number}");
         }
     }

@@ -14,7 +14,7 @@ use crate::service::reason::Reason;
 use crate::sys::socket::{self, Accepted};
 
 use super::Supervisor;
-use super::judging::{Admitted, Facts};
+use super::judging::{Admitted, Facts, Severity};
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
 use super::muxing;
@@ -173,6 +173,7 @@ impl Supervisor {
             Entry::Mux(local) => local,
         };
         let facts = Facts::default();
+        let (overrides, hours) = (None, None);
         self.judge(Admitted {
             service: key,
             settings,
@@ -182,15 +183,23 @@ impl Supervisor {
             source,
             facts,
             through_mux,
-            overrides: None,
+            overrides,
+            hours,
+            welcome: Vec::new(),
+            severity: Severity::default(),
+            observed: false,
         });
     }
 
     /// A connection that may be served.
     pub(super) fn serve(&mut self, admitted: Admitted) {
         let Admitted { service: key, settings, connection, client, local, source, facts, .. } = admitted;
+        let (overrides, hours) = (admitted.overrides, admitted.hours);
         if admitted.through_mux {
             socket::send_now(connection.as_fd(), muxing::GO);
+        }
+        if !admitted.welcome.is_empty() {
+            socket::send_now(connection.as_fd(), &admitted.welcome);
         }
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
@@ -206,7 +215,11 @@ impl Supervisor {
         session.local = local;
         session.source = Some(source);
         session.names = facts.names();
-        session.overrides = admitted.overrides;
+        session.overrides = overrides;
+        if hours.is_some() {
+            session.hours = hours;
+            self.watch_hours();
+        }
         if session.is_launched() {
             self.enqueue_session(session);
         } else {
@@ -247,6 +260,7 @@ impl Supervisor {
             source: None,
             names: [None, None],
             overrides: None,
+            hours: None,
             worker: None,
             lost_workers: 0,
             lent: None,

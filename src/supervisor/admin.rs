@@ -27,6 +27,10 @@ impl Supervisor {
                     self.answer(client, answer.ok_or_else(|| format!("there is no service `{service}`")));
                 }
                 Request::Bans => self.answer(client, Ok(Answer::Bans(self.ban_list()))),
+                Request::Explain(question) => {
+                    let answer = self.explain(&question).map(Answer::Explain);
+                    self.answer(client, answer);
+                }
                 Request::Ban { who, service, seconds } => {
                     let answer = self.ban(&who, service.as_deref(), seconds).map(Answer::Bans);
                     self.answer(client, answer);

@@ -9,11 +9,11 @@ use crate::config::settings::{self, Level};
 use crate::policy::judge::Policy;
 use crate::policy::request::Interfaces;
 use crate::policy::tables::Tables;
+use crate::protocol::beside::{self, Beside};
 use crate::protocol::tables::{Hosts, HostsFiles};
-use crate::sys::interfaces;
+use crate::roles::loader::interfaces;
 
 use super::Supervisor;
-use super::prepare::Beside;
 
 /// Of all services.
 #[derive(Debug)]
@@ -52,13 +52,16 @@ impl Admittance {
         (self.tables, self.zone, self.zone_bytes, self.hosts) = (tables, zone, zone_bytes, hosts);
     }
 
+    /// Takes the sets and hosts files alone.
+    pub(super) fn replace_lists(&mut self, beside: Beside) {
+        self.tables.replace_sets(beside.tables);
+        self.hosts = beside.hosts;
+    }
+
     /// The rules of a service; `before`: as they were, for the same settings.
     pub(super) fn rules(&self, settings: &settings::Service, before: Option<&Rc<Policy>>) -> Rules {
         let policy = before.map_or_else(|| Rc::new(Policy::new(&settings.access)), Rc::clone);
-        let hosts = settings.access.hosts_access.as_ref().and_then(|asked| {
-            let is_asked = |(allow, deny): &HostsFiles| *allow == asked.allow && *deny == asked.deny;
-            self.hosts.iter().find(|(files, _)| is_asked(files)).map(|(_, tables)| Rc::clone(tables))
-        });
+        let hosts = beside::hosts_of(&self.hosts, &settings.access).map(Rc::clone);
         Rules { policy, hosts }
     }
 }
@@ -66,12 +69,8 @@ impl Admittance {
 impl Supervisor {
     /// Asks the kernel for this host's addresses. What can't be asked stays as it was.
     pub(super) fn refresh_interfaces(&mut self) {
-        match interfaces::addresses() {
-            Ok(all) => {
-                let own = all.iter().map(|own| own.address);
-                let links = all.iter().map(|own| own.network);
-                self.admittance.interfaces = Interfaces::new(own, links);
-            }
+        match interfaces::own() {
+            Ok(interfaces) => self.admittance.interfaces = interfaces,
             Err(error) => {
                 let text = format!(
                     "`local` and `link` of rules may be out of date: the kernel does not say this host's addresses: {error}"

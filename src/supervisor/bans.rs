@@ -15,6 +15,7 @@ use crate::config::settings::Level;
 use crate::model::address::Source;
 use crate::model::client::Client;
 use crate::model::name::ServiceName;
+use crate::model::network::Network;
 use crate::model::offence::Offence;
 use crate::model::pattern::ClientPattern;
 use crate::model::rate::{Per, Rate};
@@ -82,10 +83,15 @@ impl Bans {
 impl Supervisor {
     /// Is the client banned from the service?
     pub(super) fn is_banned(&self, service: &ServiceName, client: &Client) -> bool {
-        self.bans.table.find(service, client, self.now).is_some() && !self.is_never_banned(client)
+        self.ban_of(service, client).is_some()
     }
 
-    fn is_never_banned(&self, client: &Client) -> bool {
+    /// The ban that keeps the client from the service.
+    pub(super) fn ban_of(&self, service: &ServiceName, client: &Client) -> Option<Ban> {
+        self.bans.table.find(service, client, self.now).filter(|_| !self.is_never_banned(client))
+    }
+
+    pub(super) fn is_never_banned(&self, client: &Client) -> bool {
         self.daemon.as_ref().is_some_and(|daemon| is_among(&daemon.never_ban, client))
     }
 
@@ -133,6 +139,7 @@ impl Supervisor {
             if self.bans.table.expire(self.now).is_none() {
                 return;
             }
+            self.datagram_rules_are_stale();
         }
     }
 
@@ -157,6 +164,7 @@ impl Supervisor {
         let ban = self.bans.table.add(ban).map_err(|error| error.to_string())?;
         self.log_ban(&ban);
         self.bans_have_changed();
+        self.settle_datagram_rules();
         Ok(vec![self.ban_status(&ban)])
     }
 
@@ -175,7 +183,20 @@ impl Supervisor {
             self.log.write(&Record { level: event.level(), facility: None, service, event });
         }
         self.bans_have_changed();
+        self.settle_datagram_rules();
         Ok(lifted.iter().map(|ban| self.ban_status(ban)).collect())
+    }
+
+    /// The networks that are banned from a service, those that end first in front.
+    pub(super) fn banned_networks(&self, service: &ServiceName) -> Vec<Network> {
+        let bans = self.bans.table.list(self.now).into_iter();
+        let of_service = bans.filter(|ban| ban.service.as_ref().is_none_or(|name| name == service));
+        of_service
+            .filter_map(|ban| match ban.who {
+                Banned::Network(network) => Some(network),
+                Banned::User(_) => None,
+            })
+            .collect()
     }
 
     /// All bans.
@@ -183,7 +204,7 @@ impl Supervisor {
         self.bans.table.list(self.now).iter().map(|ban| self.ban_status(ban)).collect()
     }
 
-    fn ban_status(&self, ban: &Ban) -> BanStatus {
+    pub(super) fn ban_status(&self, ban: &Ban) -> BanStatus {
         BanStatus {
             who: ban.who.to_string(),
             service: ban.service.as_ref().map(ServiceName::to_string),
@@ -212,6 +233,7 @@ impl Supervisor {
     }
 
     fn bans_have_changed(&mut self) {
+        self.datagram_rules_are_stale();
         self.bans.is_changed = true;
         if self.bans.timer.is_none() {
             self.bans.timer = Some(self.timers.set(self.now + DAMPING, Due::KeepBans));

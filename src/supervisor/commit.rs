@@ -37,7 +37,6 @@ impl Supervisor {
             self.give_up_launcher();
         }
         self.admittance.replace(beside);
-        self.refresh_interfaces();
         let keys: Vec<ServiceKey> =
             services.into_iter().map(|service| self.commit_service(service)).collect();
         for socket in sockets {
@@ -58,6 +57,7 @@ impl Supervisor {
         if self.generation == 1 {
             self.take_kept_bans();
         }
+        self.settle_datagram_rules();
         self.settle_collecting();
         for &key in &keys {
             self.commit_pool(key);
@@ -65,6 +65,7 @@ impl Supervisor {
         self.launches.forget_plans(&self.plans_of_pools());
         self.settle_handlers();
         self.settle_resolver();
+        self.end_sessions_of_hours();
         self.send_launches();
         self.watch_all();
         for &key in &keys {

@@ -13,7 +13,7 @@ use crate::config::settings::{self, Builtin, Level, Serves};
 use crate::model::identity::Identity;
 use crate::model::session::SessionId;
 use crate::protocol::builtin::quotes;
-use crate::protocol::handoff::{BATCH, Datagrams, Order, Stream};
+use crate::protocol::handoff::{BATCH, Datagrams, Order, Rates, Stream};
 use crate::service::backoff::Backoff;
 use crate::sys::memory::sealed;
 
@@ -58,6 +58,7 @@ struct Datagram {
     builtin: Builtin,
     /// Daytime's time zone.
     zone: Option<Rc<[u8]>>,
+    rates: Rates,
 }
 
 impl Default for Handlers {
@@ -255,7 +256,10 @@ impl Supervisor {
             let service = self.services.get(listener.service).filter(|service| !service.is_gone)?;
             let Serves::Builtin(builtin) = &service.settings.serves else { return None };
             let zone = matches!(builtin, Builtin::Daytime).then(|| Rc::clone(&self.admittance.zone_bytes));
-            let service = Datagram { builtin: builtin.clone(), zone };
+            let limits = &service.settings.limits;
+            let rates =
+                Rates { rate: limits.rate, per_source: limits.rate_per_source, prefix: limits.source_prefix };
+            let service = Datagram { builtin: builtin.clone(), zone, rates };
             Some((listener.serial, Given { listener: key, service }))
         };
         datagrams.filter_map(given).collect()
@@ -263,14 +267,15 @@ impl Supervisor {
 
     fn datagrams_order(&self, serial: u64, given: &Given) -> Option<(Order, Vec<OwnedFd>)> {
         let mut fds = vec![self.listeners.get(given.listener)?.fd.try_clone().ok()?];
-        let Datagram { builtin, zone } = &given.service;
+        let Datagram { builtin, zone, rates } = &given.service;
         if let Builtin::Qotd(quotes) = builtin {
             fds.push(sealed("superd-quotes", &quotes::encode(quotes)).ok()?);
         }
         if let Some(zone) = zone {
             fds.push(sealed("superd-zone", zone).ok()?);
         }
-        let order = Order::Listener(Datagrams { id: serial, builtin: builtin.word().to_owned() });
+        let order =
+            Order::Listener(Datagrams { id: serial, builtin: builtin.word().to_owned(), rates: *rates });
         Some((order, fds))
     }
 

@@ -51,7 +51,7 @@ impl Supervisor {
                 pool.waiting.push_back(key);
                 self.give_waiting(service);
                 // It may have come without a listener that looks for room first.
-                self.settle_pool(service, false);
+                self.settle_pool(service, true);
             }
             // No worker gets it any more.
             _ => self.abandon_session(key, Reason::Shutdown),

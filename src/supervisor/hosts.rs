@@ -3,11 +3,12 @@
 //! `twist` is the launch, with another command; `spawn` is a launch beside it, as the service's identity, with
 //! nothing of the client but what the shell is told.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::config::settings::{Facility, Level};
+use crate::config::settings::{Facility, Level, Serves};
 use crate::model::client::Client;
 use crate::model::name::ServiceName;
 use crate::policy::hosts_access::expand::Values;
@@ -24,15 +25,22 @@ use crate::sys::{fd, process, socket};
 
 use super::Supervisor;
 use super::admittance::Rules;
-use super::judging::{Admitted, Facts, Ruling, Subject};
+use super::judging::{Admitted, Ruling, Severity, Subject};
 use super::launches::Job;
 use super::services::PlanId;
+use super::sessions::ProcessOwner;
+use super::timers::{Due, TimerId};
+
+use nix::sys::signal::Signal;
 
 /// How long a client's ident server has, where a rule does not say (hosts_options(5)).
 const IDENT: Duration = Duration::from_secs(10);
 
 /// Commands beside sessions at once; what comes more is left out, so that no client can fork without end.
 const MOST_COMMANDS: u32 = 64;
+
+/// How long one may take; then it is killed, and whatever it has not put into a session of its own.
+const TIME: Duration = Duration::from_mins(1);
 
 /// The next line about a command that was left out, or failed.
 const QUIET: Duration = Duration::from_mins(1);
@@ -50,14 +58,22 @@ pub(super) struct Command {
 /// All commands.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
+    /// Those that are asked for, or run.
     count: u32,
+    /// Those that run, by their pids.
+    ends: HashMap<i32, TimerId>,
     said: Option<Instant>,
 }
 
 impl Commands {
-    /// One has ended.
-    pub(super) fn end(&mut self) {
+    /// One has ended, or never began.
+    pub(super) fn forget(&mut self) {
         self.count = self.count.saturating_sub(1);
+    }
+
+    /// Is there any?
+    pub(super) fn are_running(&self) -> bool {
+        self.count > 0
     }
 }
 
@@ -65,10 +81,10 @@ impl Commands {
 #[derive(Default)]
 struct Effects {
     overrides: Overrides,
-    commands: Vec<Vec<String>>,
+    /// Each with the world that the options before it have made.
+    commands: Vec<(Vec<String>, Overrides)>,
     banner: Vec<u8>,
-    facility: Option<Facility>,
-    level: Option<Level>,
+    severity: Severity,
     keepalive: bool,
     linger: Option<u32>,
 }
@@ -79,27 +95,33 @@ impl Supervisor {
         let Some(hosts) = rules.hosts.clone() else { return Ruling::Serve };
         let daemon = admitted.settings.daemon_name().to_owned();
         let request = Request { daemon: &daemon, client: inet(admitted.client), local: admitted.local };
-        let facts = facts_of(&admitted.facts);
+        let facts = facts_of(admitted);
         let decision = match hosts.tables.decide(&request, &facts) {
-            Answer::Need(need) => return asked(&need, admitted),
+            Answer::Need(need) => return asked(&need),
             Answer::Decided(decision) => decision,
         };
         let values = Values { request: &request, facts: &facts, pid: std::process::id() };
         let Some(effects) = effects_of(&hosts, &decision, &daemon, &values) else {
             return refusal(Reason::HostsAccess, &decision, admitted, Vec::new());
         };
+        let is_launched = matches!(admitted.settings.serves, Serves::Exec(_));
+        if matches!(decision.verdict, Verdict::Twist(_)) && !is_launched {
+            // Nothing of its own is launched for this client: it must not get the service instead.
+            return refusal(Reason::HostsAccess, &decision, admitted, effects.banner);
+        }
         self.take_effect(admitted, effects, &decision)
     }
 
     fn take_effect(&mut self, admitted: &mut Admitted, effects: Effects, decision: &Decision<'_>) -> Ruling {
-        let Effects { overrides, commands, banner, facility, level, keepalive, linger } = effects;
-        if facility.is_some() || level.is_some() {
+        let Effects { overrides, commands, banner, severity, keepalive, linger } = effects;
+        admitted.severity = severity;
+        if severity.facility.is_some() || severity.level.is_some() {
             let settings = Rc::make_mut(&mut admitted.settings);
-            settings.log.facility = facility.or(settings.log.facility);
-            settings.log.level = level.or(settings.log.level);
+            settings.log.facility = severity.facility.or(settings.log.facility);
+            settings.log.level = severity.level.or(settings.log.level);
         }
-        for command in commands {
-            self.run_beside(admitted, command, &overrides);
+        for (command, world) in commands {
+            self.run_beside(admitted, Overrides { command: Some(command), ..world });
         }
         let reason = match decision.because {
             Because::Undecided(_) => Reason::Undecided,
@@ -115,9 +137,7 @@ impl Supervisor {
         if let Some(seconds) = linger {
             let _ = socket::set_linger(connection, Duration::from_secs(u64::from(seconds)));
         }
-        if !banner.is_empty() {
-            socket::send_now(connection, &banner);
-        }
+        admitted.welcome = banner;
         match overrides.encode() {
             Some(text) if text.len() > MAX_TEXT => {
                 refusal(Reason::HostsAccess, decision, admitted, Vec::new())
@@ -130,25 +150,65 @@ impl Supervisor {
     }
 
     /// Runs a command as the service's identity, as `spawn` wants it.
-    fn run_beside(&mut self, admitted: &Admitted, command: Vec<String>, like: &Overrides) {
+    fn run_beside(&mut self, admitted: &Admitted, overrides: Overrides) {
         let settings = &admitted.settings;
         let plan = self.services.get(admitted.service).map(|service| service.plan);
+        let overrides = overrides.encode();
+        let left_out = if settings.program().is_none() {
+            Some("is left out: superd serves it by itself, as nobody that a command could be run as")
+        } else if self.commands.count >= MOST_COMMANDS {
+            Some("is left out: there are too many")
+        } else if overrides.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {
+            Some("is left out: it is too long")
+        } else {
+            None
+        };
+        if let Some(why) = left_out {
+            return self.say_of_command(&settings.name.to_string(), why);
+        }
         let (Some(plan), Ok(null)) = (plan, fd::open_null()) else { return };
-        if self.commands.count >= MOST_COMMANDS || settings.program().is_none() {
-            return self.say_of_command(&settings.name.to_string(), "is left out: there are too many");
-        }
-        let overrides = Overrides { command: Some(command), ..like.clone() }.encode();
-        if overrides.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {
-            return self.say_of_command(&settings.name.to_string(), "is left out: it is too long");
-        }
         self.commands.count += 1;
         let service = settings.name.clone();
         self.launches.enqueue(Job::Command(Command { service, plan, overrides, null }));
     }
 
-    /// It could not be launched.
-    pub(super) fn command_failed(&mut self, command: &Command, step: Option<Step>, errno: i32) {
-        self.commands.end();
+    /// Its process exists.
+    pub(super) fn command_has_process(&mut self, pid: i32) {
+        let timer = self.timers.set(self.now + TIME, Due::CommandLate(pid));
+        self.commands.ends.insert(pid, timer);
+    }
+
+    /// Its process was reaped.
+    pub(super) fn command_ended(&mut self, pid: i32) {
+        self.commands.forget();
+        if let Some(timer) = self.commands.ends.remove(&pid) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// It has had its time.
+    pub(super) fn command_is_late(&mut self, pid: i32) {
+        if self.commands.ends.remove(&pid).is_some()
+            && self.sessions.owner(pid) == Some(ProcessOwner::Command)
+        {
+            process::signal_child(pid, Signal::SIGKILL);
+            let text = format!("a command of hosts.allow or hosts.deny, pid {pid}, was killed after 60 s");
+            self.note(Level::Warning, &text);
+        }
+    }
+
+    /// superd ends, and the grace is over.
+    pub(super) fn kill_commands(&mut self) {
+        for pid in self.sessions.processes_of(ProcessOwner::Command) {
+            process::signal_child(pid, Signal::SIGKILL);
+        }
+    }
+
+    /// It could not be launched. A process that was made for it all the same is reaped, and counted then.
+    pub(super) fn command_failed(&mut self, command: &Command, made: bool, step: Option<Step>, errno: i32) {
+        if !made {
+            self.commands.forget();
+        }
         let step = step.map_or("start", Step::words);
         let text = format!("failed at {step}: {}", process::errno_name(errno));
         self.say_of_command(&command.service.to_string(), &text);
@@ -158,7 +218,10 @@ impl Supervisor {
     fn say_of_command(&mut self, service: &str, what: &str) {
         if self.commands.said.is_none_or(|said| self.now >= said + QUIET) {
             self.commands.said = Some(self.now);
-            self.note(Level::Warning, &format!("a command that hosts.allow has run for {service} {what}"));
+            self.note(
+                Level::Warning,
+                &format!("a command of hosts.allow or hosts.deny for {service} {what}"),
+            );
         }
     }
 }
@@ -170,16 +233,24 @@ fn inet(client: Client) -> Option<std::net::SocketAddr> {
     }
 }
 
-fn facts_of(facts: &Facts) -> HostsFacts {
+/// Of a client without an address there is nothing to find out: it has no name, and no ident server.
+fn facts_of(admitted: &Admitted) -> HostsFacts {
+    let facts = &admitted.facts;
+    let has_address = inet(admitted.client).is_some();
+    let user = |reply: &Reply| match reply {
+        Reply::User(name) => User::named(name.as_str()),
+        Reply::NoUser => User::Unknown,
+        Reply::Failed => User::Failed,
+    };
     HostsFacts {
-        client_name: facts.name.as_ref().map(naming),
-        local_name: facts.local_name.as_ref().map(naming),
-        user: facts.ident.as_ref().map(|reply| match reply {
-            Reply::User(name) => User::named(name.as_str()),
-            Reply::NoUser => User::Unknown,
-            Reply::Failed => User::Failed,
-        }),
-        netgroups: Vec::new(),
+        client_name: facts.name.as_ref().map(naming).or((!has_address).then_some(Naming::Unknown)),
+        local_name: facts
+            .local_name
+            .as_ref()
+            .map(naming)
+            .or((admitted.local.is_none()).then_some(Naming::Unknown)),
+        user: facts.ident.as_ref().map(user).or((!has_address).then_some(User::Unknown)),
+        netgroups: facts.netgroups.clone(),
     }
 }
 
@@ -192,20 +263,12 @@ fn naming(named: &Named) -> Naming {
     }
 }
 
-fn asked(need: &Need, admitted: &Admitted) -> Ruling {
+fn asked(need: &Need) -> Ruling {
     Ruling::Ask(match need {
         Need::Name(End::Client) => Subject::Name,
         Need::Name(End::Local) => Subject::LocalName,
         Need::User(within) => Subject::Ident(within.unwrap_or(IDENT)),
-        // Nobody is asked for netgroups: the loader refuses files that name some.
-        Need::Netgroup(_) => {
-            return Ruling::Refuse {
-                reason: Reason::Undecided,
-                rule: admitted.settings.place.clone(),
-                banner: None,
-                log: None,
-            };
-        }
+        Need::Netgroup(netgroup) => Subject::Netgroup(netgroup.clone()),
     })
 }
 
@@ -223,10 +286,14 @@ fn effects_of(hosts: &Hosts, decision: &Decision<'_>, daemon: &str, values: &Val
     for action in decision.actions {
         match action {
             Action::Severity { facility, level } => {
-                effects.facility = facility.as_deref().and_then(facility_named).or(effects.facility);
-                effects.level = level_named(level).or(effects.level);
+                let Severity { facility: before, level: level_before } = effects.severity;
+                let facility = facility.as_deref().and_then(facility_named).or(before);
+                effects.severity = Severity { facility, level: level_named(level).or(level_before) };
             }
-            Action::Spawn(template) => effects.commands.push(template.shell_command(values).ok()?.to_vec()),
+            Action::Spawn(template) => {
+                let command = template.shell_command(values).ok()?.to_vec();
+                effects.commands.push((command, effects.overrides.clone()));
+            }
             Action::Banners(folder) => {
                 if let Some(template) = hosts.banners.get(&format!("{folder}/{daemon}")) {
                     effects.banner.extend(template.expand(values).ok()?.replace('\n', "\r\n").into_bytes());
@@ -236,7 +303,9 @@ fn effects_of(hosts: &Hosts, decision: &Decision<'_>, daemon: &str, values: &Val
             Action::Linger(seconds) => effects.linger = Some(*seconds),
             // The user has been asked for when it was judged.
             Action::Rfc931(_) => {}
-            Action::Nice(more) => effects.overrides.nice = *more,
+            Action::Nice(more) => {
+                effects.overrides.nice = effects.overrides.nice.saturating_add(*more);
+            }
             Action::SetEnv { name, value } => {
                 effects.overrides.env.insert(name.clone(), value.expand(values).ok()?);
             }

@@ -7,10 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::settings;
+use crate::config::settings::{self, Facility, Level};
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::label::Label;
 use crate::model::place::Place;
+use crate::policy::hosts_access::request::Netgroup;
 use crate::policy::judge::Verdict;
 use crate::policy::request::{Fact, Interfaces, Request, User};
 use crate::policy::truth::Needs;
@@ -52,6 +54,21 @@ pub(super) struct Admitted {
     pub(super) through_mux: bool,
     /// What hosts.allow has it launched with.
     pub(super) overrides: Option<String>,
+    /// The banner of hosts.allow.
+    pub(super) welcome: Vec<u8>,
+    /// How hosts.allow or hosts.deny wants it logged.
+    pub(super) severity: Severity,
+    /// Rules that only observe have had their lines.
+    pub(super) observed: bool,
+    /// Those by which it is let in, if they are to end it.
+    pub(super) hours: Option<Label>,
+}
+
+/// What the option `severity` says; what it does not is the service's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Severity {
+    pub(super) facility: Option<Facility>,
+    pub(super) level: Option<Level>,
 }
 
 /// What is known of a client.
@@ -62,6 +79,8 @@ pub(super) struct Facts {
     pub(super) local_name: Option<Named>,
     user: Option<Result<u32, ()>>,
     pub(super) ident: Option<Reply>,
+    /// No answer is none.
+    pub(super) netgroups: Vec<(Netgroup, Option<bool>)>,
 }
 
 /// A connection that waits for an answer.
@@ -96,7 +115,7 @@ pub(super) enum Ruling {
 }
 
 /// What the resolver is asked, or the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
     /// Whose process it is.
     User,
@@ -104,6 +123,8 @@ pub(super) enum Subject {
     Name,
     /// The name of the address that it asked.
     LocalName,
+    /// Whether it, or its user, is in a netgroup.
+    Netgroup(Netgroup),
     /// Its ident server, which has so long.
     Ident(Duration),
 }
@@ -177,7 +198,7 @@ impl Supervisor {
 
     fn judge_by(&mut self, mut admitted: Admitted, rules: Rules) {
         loop {
-            let mut ruling = self.ruling(&admitted, &rules);
+            let mut ruling = self.ruling(&mut admitted, &rules);
             if matches!(ruling, Ruling::AskHosts) {
                 ruling = self.hosts_ruling(&mut admitted, &rules);
             }
@@ -193,16 +214,22 @@ impl Supervisor {
         }
     }
 
-    fn ruling(&mut self, admitted: &Admitted, rules: &Rules) -> Ruling {
+    fn ruling(&mut self, admitted: &mut Admitted, rules: &Rules) -> Ruling {
         let Admittance { interfaces, tables, .. } = &self.admittance;
         let request = admitted.facts.request(admitted.client, admitted.local, interfaces);
         match rules.policy.judge(&request, tables) {
-            Verdict::Allow { observed, .. } => {
-                let places: Vec<Place> = observed.into_iter().map(|rule| rule.place.clone()).collect();
+            Verdict::Allow { rule, observed } => {
+                let hours =
+                    rules.policy.hours(rule).filter(|_| admitted.settings.access.end_sessions).cloned();
+                // It is judged again with every answer that hosts.allow wants.
+                let said = std::mem::replace(&mut admitted.observed, true);
+                let new = observed.into_iter().filter(|_| !said);
+                let places: Vec<Place> = new.map(|rule| rule.place.clone()).collect();
                 for rule in &places {
                     let event = Event::Observed { client: admitted.client, rule };
                     self.log_session(&admitted.settings, event);
                 }
+                admitted.hours = hours;
                 if rules.hosts.is_some() { Ruling::AskHosts } else { Ruling::Serve }
             }
             Verdict::Deny { cause, place, rule, .. } => Ruling::Refuse {
@@ -251,47 +278,43 @@ impl Supervisor {
             address: address.ip().to_canonical(),
             within: NAME_WITHIN,
         };
-        let question = match (subject, admitted.client, admitted.local) {
+        let question = match (&subject, admitted.client, admitted.local) {
             _ if crowded => None,
             (Subject::Name, Client::Inet(client), _) => Some(name(client)),
             (Subject::LocalName, _, Some(local)) => Some(name(local)),
-            (Subject::Ident(within), Client::Inet(client), Some(local)) => {
+            (Subject::Netgroup(netgroup), ..) => {
+                Some(Question::Netgroup { id, netgroup: netgroup.clone(), within: NAME_WITHIN })
+            }
+            (&Subject::Ident(within), Client::Inet(client), Some(local)) => {
                 Some(Question::Ident { id, client, local, within })
             }
             _ => None,
         };
-        if !question.is_some_and(|question| self.ask_resolver(&question)) {
-            admitted.facts.fail(subject);
+        if !question.is_some_and(|question| self.ask_resolver(question)) {
+            admitted.facts.fail(&subject);
             return self.judge_by(admitted, rules);
         }
-        let within = if let Subject::Ident(within) = subject { within } else { NAME_WITHIN };
+        let within = if let &Subject::Ident(within) = &subject { within } else { NAME_WITHIN };
         let timer = self.timers.set(self.now + within + LATE, Due::AnswerLate(id));
         self.judging.pending.insert(id, Pending { admitted, rules, subject, timer });
     }
 
     /// The resolver has answered.
     pub(super) fn on_resolved(&mut self, answer: Answer) {
-        let (id, name, ident) = match answer {
+        let id = match answer {
             Answer::Ready => return,
-            Answer::Name { id, named } => (id, Some(named), None),
-            Answer::Ident { id, reply } => (id, None, Some(reply)),
+            Answer::Name { id, .. } | Answer::Netgroup { id, .. } | Answer::Ident { id, .. } => id,
         };
         // One that came too late is about nobody.
         let Some(mut pending) = self.take_pending(id) else { return };
-        let facts = &mut pending.admitted.facts;
-        match pending.subject {
-            Subject::Name => facts.name = name,
-            Subject::LocalName => facts.local_name = name,
-            Subject::Ident(_) => facts.ident = ident,
-            Subject::User => {}
-        }
+        pending.admitted.facts.learn(&pending.subject, answer);
         self.judge_by(pending.admitted, pending.rules);
     }
 
     /// There is no answer, and none comes any more.
     pub(super) fn answer_is_late(&mut self, id: u64) {
         let Some(mut pending) = self.take_pending(id) else { return };
-        pending.admitted.facts.fail(pending.subject);
+        pending.admitted.facts.fail(&pending.subject);
         self.judge_by(pending.admitted, pending.rules);
     }
 
@@ -321,7 +344,7 @@ impl Supervisor {
         if log.unwrap_or(admitted.settings.log.failure) {
             let told = admitted.facts.name.as_ref().map(Named::told);
             let who = (admitted.client, admitted.source);
-            self.log_ruling(admitted.service, who, reason, rule, told);
+            self.log_ruling(admitted.service, who, (reason, rule), told, admitted.severity);
         }
         if let Some(service) = self.services.get_mut(admitted.service) {
             service.count_refusal(reason);
@@ -335,11 +358,25 @@ impl Supervisor {
 }
 
 impl Facts {
-    fn fail(&mut self, subject: Subject) {
+    /// An answer of another kind than the question is none.
+    fn learn(&mut self, subject: &Subject, answer: Answer) {
+        match (subject, answer) {
+            (Subject::Name, Answer::Name { named, .. }) => self.name = Some(named),
+            (Subject::LocalName, Answer::Name { named, .. }) => self.local_name = Some(named),
+            (Subject::Netgroup(netgroup), Answer::Netgroup { is_member, .. }) => {
+                self.netgroups.push((netgroup.clone(), is_member));
+            }
+            (Subject::Ident(_), Answer::Ident { reply, .. }) => self.ident = Some(reply),
+            (subject, _) => self.fail(subject),
+        }
+    }
+
+    fn fail(&mut self, subject: &Subject) {
         match subject {
             Subject::Name => self.name = Some(Named::Failed),
             Subject::LocalName => self.local_name = Some(Named::Failed),
             Subject::Ident(_) => self.ident = Some(Reply::Failed),
+            Subject::Netgroup(netgroup) => self.netgroups.push((netgroup.clone(), None)),
             Subject::User => self.user = Some(Err(())),
         }
     }

@@ -110,7 +110,7 @@ impl Supervisor {
             }
             match self.sessions.disown(ended.pid) {
                 Some(ProcessOwner::Session(key)) => self.session_process_ended(key, ended),
-                Some(ProcessOwner::Command) => self.commands.end(),
+                Some(ProcessOwner::Command) => self.command_ended(ended.pid),
                 Some(ProcessOwner::Worker(key)) => self.worker_ended(key, ended),
                 Some(ProcessOwner::Role(kind)) => self.role_ended(kind, ended),
                 Some(ProcessOwner::Launcher) => self.launcher_ended(),

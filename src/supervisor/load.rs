@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::diagnostic::Complaint;
 use crate::config::settings::Level;
 use crate::protocol::control::{Answer, Refusal, Reply};
-use crate::protocol::load::{Loaded, Request};
+use crate::protocol::load::{Changed, Loaded, Request};
 use crate::service::record::Event;
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory::{SealedMap, sealed};
@@ -37,11 +37,17 @@ struct Load {
     channel: Channel,
     timer: TimerId,
     waiting: Vec<ClientId>,
+    /// Lists alone are read again, since these have changed.
+    changed: Option<Vec<Changed>>,
 }
 
 impl Loads {
     pub(super) fn interest(&self) -> Option<BorrowedFd<'_>> {
         self.current.as_ref().map(|load| load.channel.as_fd())
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.current.is_some()
     }
 }
 
@@ -57,10 +63,10 @@ impl Supervisor {
 
     fn start_load(&mut self, waiting: Vec<ClientId>) {
         self.notify_reloading();
-        match self.ask_loader() {
+        match self.ask_loader(None) {
             Ok(channel) => {
                 let timer = self.timers.set(self.now + DEADLINE, Due::LoaderTimeout);
-                self.load.current = Some(Load { channel, timer, waiting });
+                self.load.current = Some(Load { channel, timer, waiting, changed: None });
             }
             Err(error) => {
                 self.refuse_load(own(format!("the configuration can't be loaded: {error}")), &waiting);
@@ -68,12 +74,25 @@ impl Supervisor {
         }
     }
 
-    fn ask_loader(&mut self) -> std::io::Result<Channel> {
+    /// Loads the lists alone, while nothing else is loaded.
+    pub(super) fn load_lists(&mut self, changed: Vec<Changed>) {
+        match self.ask_loader(Some(changed.clone())) {
+            Ok(channel) => {
+                let timer = self.timers.set(self.now + DEADLINE, Due::LoaderTimeout);
+                self.load.current =
+                    Some(Load { channel, timer, waiting: Vec::new(), changed: Some(changed) });
+            }
+            Err(error) => self.refuse_lists(&own(format!("they can't be loaded: {error}"))),
+        }
+    }
+
+    fn ask_loader(&mut self, changed: Option<Vec<Changed>>) -> std::io::Result<Channel> {
         let request = Request {
             path: self.options.config.clone(),
             situation: self.options.situation.clone(),
             nofile: self.nofile,
             notify: self.readiness.name().to_owned(),
+            changed,
         };
         let text = sealed("superd-load", &serde_json::to_vec(&request)?)?;
         let channel = self.start_role(RoleKind::Loader)?;
@@ -92,9 +111,10 @@ impl Supervisor {
         };
         let Some(load) = self.load.current.take() else { return };
         self.timers.cancel(load.timer);
-        match answer {
-            Some(fds) => self.on_answer(fds, &load.waiting),
-            None => self.refuse_load(own("the loader ended without an answer"), &load.waiting),
+        match (answer, &load.changed) {
+            (Some(fds), Some(changed)) => self.on_lists(fds, changed),
+            (Some(fds), None) => self.on_answer(fds, &load.waiting),
+            (None, _) => self.load_failed(&load, own("the loader ended without an answer")),
         }
         self.load_next();
     }
@@ -106,7 +126,7 @@ impl Supervisor {
         let seconds = DEADLINE.as_secs();
         let error =
             format!("no answer within {seconds} s: a user database, a disk or a file does not answer");
-        self.refuse_load(own(error), &load.waiting);
+        self.load_failed(&load, own(error));
         self.load_next();
     }
 
@@ -127,6 +147,27 @@ impl Supervisor {
         }
     }
 
+    fn load_failed(&mut self, load: &Load, errors: Vec<Complaint>) {
+        match load.changed {
+            Some(_) => self.refuse_lists(&errors),
+            None => self.refuse_load(errors, &load.waiting),
+        }
+    }
+
+    fn on_lists(&mut self, fds: Vec<OwnedFd>, changed: &[Changed]) {
+        let mut fds = fds.into_iter();
+        let loaded = fds.next().and_then(|fd| Loaded::decode(&SealedMap::open(fd.as_fd()).ok()?).ok());
+        let Some(loaded) = loaded else { return self.refuse_lists(&own("the loader's answer is malformed")) };
+        // Without any of them there was nothing to read, or it was no good.
+        let (Some(config), Some(_), Some(tables)) = (fds.next(), fds.next(), fds.next()) else {
+            return self.refuse_lists(&loaded.errors);
+        };
+        match self.take_lists(&config, &tables, changed) {
+            Ok(()) => self.take_watches(fds.next(), loaded.watches),
+            Err(error) => self.refuse_lists(&own(error)),
+        }
+    }
+
     fn on_answer(&mut self, fds: Vec<OwnedFd>, waiting: &[ClientId]) {
         let mut fds = fds.into_iter();
         let loaded = fds.next().and_then(|fd| Loaded::decode(&SealedMap::open(fd.as_fd()).ok()?).ok());
@@ -139,6 +180,7 @@ impl Supervisor {
         match self.prepare(&config, plans, &tables) {
             Ok(prepared) => {
                 let mut report = self.commit(prepared);
+                self.take_watches(fds.next(), loaded.watches);
                 let lines = loaded.warnings.iter().map(|w| &w.line).chain(&report.warnings).cloned();
                 for line in lines.collect::<Vec<_>>() {
                     self.note(Level::Warning, &line);

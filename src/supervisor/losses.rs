@@ -2,6 +2,8 @@
 //!
 //! What a worker has taken ends with it. What it was handed and has not taken goes to another one.
 
+use std::time::Duration;
+
 use crate::config::settings::Level;
 use crate::service::reason::Reason;
 
@@ -12,6 +14,9 @@ use super::workers::{WorkerKey, WorkerKind};
 
 /// Workers that may end before they take a connection. One that kills whoever gets it must not have them all.
 const MOST_LOST: u32 = 3;
+
+/// Before the last of them: where somebody has killed all workers at once, their ends are known by then.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Supervisor {
     /// It has said what makes no sense.
@@ -56,15 +61,13 @@ impl Supervisor {
         for &session in &untaken {
             self.take_back_session(session);
         }
-        match self.workers.get(key).map(|worker| &worker.kind) {
-            Some(WorkerKind::Handlers) => self.handlers_are_lost(key, untaken),
-            _ => {
-                for session in untaken {
-                    self.give_again(session);
-                }
-                self.worker_is_lost(key);
-            }
+        if let Some(WorkerKind::Handlers) = self.workers.get(key).map(|worker| &worker.kind) {
+            return self.handlers_are_lost(key, untaken);
         }
+        for session in untaken {
+            self.give_again(session);
+        }
+        self.worker_is_lost(key);
     }
 
     /// Its worker has ended before it took it.
@@ -75,6 +78,17 @@ impl Supervisor {
         if session.lost_workers >= MOST_LOST {
             return self.abandon_session(key, Reason::Launch);
         }
+        if session.lost_workers > 1 {
+            session.timer = Some(self.timers.set(now + PAUSE, Due::GiveAgain(key)));
+            return;
+        }
+        self.give_at_last(key);
+    }
+
+    /// Hands it over once more; it waits for so long as a worker may take for it.
+    pub(super) fn give_at_last(&mut self, key: SessionKey) {
+        let now = self.now;
+        let Some(session) = self.sessions.table.get_mut(key) else { return };
         let late = now + session.settings.timeouts.handshake;
         session.timer = Some(self.timers.set(late, Due::TakeLate(key)));
         self.give(key);

@@ -7,10 +7,11 @@
 //! |---|---|
 //! | `start`, `turn`, `shutdown` | the life of superd |
 //! | `accept`, `answers`, `muxing`, `launches`, `lifecycle` | the life of a connection |
-//! | `load`, `prepare`, `commit`, `binding` | the life of a configuration |
+//! | `load`, `prepare`, `commit`, `binding`, `watching` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
-//! | `judging`, `hosts`, `admittance`, `resolving` | who may come in, and what that depends on |
+//! | `datagram_rules` | rules that the kernel holds |
+//! | `judging`, `hosts`, `admittance`, `resolving`, `hours`, `explaining` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
 //! | `workers`, `handover`, `losses`, `pools`, `staff`, `shared`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
@@ -43,12 +44,15 @@ mod bans;
 mod binding;
 mod collecting;
 mod commit;
+mod datagram_rules;
 mod directory;
+mod explaining;
 mod farewells;
 mod handlers;
 mod handover;
 mod holder;
 mod hosts;
+mod hours;
 mod journal;
 mod judging;
 mod launches;
@@ -78,6 +82,7 @@ mod start;
 mod status;
 mod timers;
 mod turn;
+mod watching;
 mod workers;
 
 pub use start::{Options, run};
@@ -98,6 +103,8 @@ struct Supervisor {
     judging: judging::Judging,
     commands: hosts::Commands,
     resolver: resolving::Resolver,
+    /// The next look at the hours of sessions, while there are such sessions.
+    minute: Option<timers::TimerId>,
     /// Whose local connections are; opened when somebody asks.
     socket_tables: Option<crate::sys::sock_diag::SocketTables>,
     /// The limit of descriptors before superd raised its own.
@@ -123,6 +130,7 @@ struct Supervisor {
     daemon: Option<Rc<settings::Daemon>>,
     log_settings: Option<settings::Log>,
     load: load::Loads,
+    watching: watching::Watching,
     /// Why the start has failed, for whoever started superd.
     start_errors: Option<String>,
 
@@ -131,6 +139,7 @@ struct Supervisor {
     admission: Admission,
     load_average: load_average::Reading,
     bans: bans::Bans,
+    datagram_rules: datagram_rules::DatagramRules,
     sessions: sessions::Sessions,
     launches: launches::Launches,
     workers: workers::Workers,

@@ -11,6 +11,7 @@ use crate::config::wire;
 use crate::model::endpoint::Endpoint;
 use crate::model::name::ServiceName;
 use crate::model::place::Place;
+use crate::protocol::beside::{self, Beside};
 use crate::service::reload::{ServicePlan, plan_services};
 use crate::sys::memory::SealedMap;
 
@@ -21,10 +22,8 @@ use super::pidfile::PidFile;
 use super::roles::role_plans;
 
 mod sockets;
-mod tables;
 
 use sockets::Undo;
-pub(super) use tables::Beside;
 
 /// A configuration that only has to be put in force.
 #[derive(Debug)]
@@ -94,15 +93,19 @@ impl Supervisor {
         let map = SealedMap::open(config.as_fd()).map_err(|error| broken(&error.to_string()))?;
         let reader = wire::Reader::new(&map).map_err(|error| broken(&error.to_string()))?;
         let services = self.decode_services(&reader).map_err(|error| broken(&error.to_string()))?;
-        let beside = tables::open(tables, &reader).map_err(|error| broken(&error.to_string()))?;
+        let tables = SealedMap::open(tables.as_fd()).map_err(|error| broken(&error.to_string()))?;
+        let named = beside::Named { sets: reader.sets(), hours: reader.hours(), zone: &reader.daemon().zone };
+        let beside = beside::open(tables, &named).map_err(|error| broken(&error.to_string()))?;
         let first = match self.generation {
             0 => Some(prepare_first(reader.daemon())?),
             _ => None,
         };
         let role_plans = self.prepare_role_plans(reader.daemon())?;
         let changes = self.compare(&services);
+        // What rules of datagrams follow from is known before sockets are bound.
+        self.refresh_interfaces();
         let mut undo = Undo::default();
-        match self.prepare_sockets(&services, &mut undo) {
+        match self.prepare_sockets(&services, &beside.tables, &mut undo) {
             Ok((sockets, close)) => Ok(Prepared {
                 daemon: reader.daemon().clone(),
                 log: reader.log().clone(),
@@ -137,7 +140,9 @@ impl Supervisor {
         for (index, entry) in reader.services().enumerate() {
             let running = self.services.by_name(entry.name.as_str()).and_then(|key| self.services.get(key));
             let settings = match running {
-                Some(service) if service.digest == entry.digest && entry.is_in_place(&service.settings) => {
+                Some(service)
+                    if service.digest == entry.digest && entry.has_its_places(&service.settings) =>
+                {
                     Rc::clone(&service.settings)
                 }
                 Some(service) if service.digest == entry.digest => {

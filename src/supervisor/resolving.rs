@@ -136,13 +136,13 @@ impl Supervisor {
     }
 
     /// Asks, now or when there is room. `false`: nobody will answer.
-    pub(super) fn ask_resolver(&mut self, question: &Question) -> bool {
+    pub(super) fn ask_resolver(&mut self, question: Question) -> bool {
         if self.resolver.unsent.len() >= MOST_UNSENT
             || (self.resolver.channel.is_none() && self.resolver.said_lost)
         {
             return false;
         }
-        self.resolver.unsent.push_back(*question);
+        self.resolver.unsent.push_back(question);
         self.send_questions();
         true
     }

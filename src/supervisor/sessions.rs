@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::config::settings::{self, Serves};
 use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::label::Label;
 use crate::model::session::SessionId;
 use crate::service::admission::ServiceKey;
 use crate::sys::process::Ended;
@@ -39,6 +40,8 @@ pub(super) struct Session {
     pub(super) names: [Option<String>; 2],
     /// What hosts.allow has it launched with.
     pub(super) overrides: Option<String>,
+    /// The hours whose end ends it.
+    pub(super) hours: Option<Label>,
     /// The worker that it was handed to.
     pub(super) worker: Option<WorkerKey>,
     /// Workers that have ended before they took it.

@@ -77,18 +77,18 @@ impl Supervisor {
         lent: Vec<(ListenerKey, u64, Keepsake)>,
     ) {
         let mut reopened = false;
-        for (key, serial, keepsake) in lent {
+        for (key, serial, mut keepsake) in lent {
             if self.listeners.get(key).is_none_or(|listener| listener.serial != serial) {
                 continue;
+            }
+            let owner = self.listeners.get(key).map(|listener| listener.service);
+            let owner = owner.and_then(|owner| self.services.get(owner));
+            if owner.is_some_and(|owner| owner.settings.is_accepted()) {
+                keepsake.stay_nonblocking();
             }
             if let super::lent::Restored::Gone(_) = self.restore(key, &keepsake) {
                 self.reopen_broken(key, libc::EINVAL);
                 reopened = true;
-            } else if let Some(listener) = self.listeners.get(key)
-                && self.services.get(listener.service).is_some_and(|s| s.settings.is_accepted())
-            {
-                // A reload has made it one that superd accepts from: a call that blocks would hold up everybody.
-                let _ = set_nonblocking(listener.fd.as_fd(), true);
             }
         }
         if reopened {

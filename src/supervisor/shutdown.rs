@@ -53,7 +53,9 @@ impl Supervisor {
         match stage {
             Stage::Everybody => {}
             Stage::Grace | Stage::Terminated
-                if !self.sessions.table.is_empty() || self.workers.has_pools() => {}
+                if !self.sessions.table.is_empty()
+                    || self.workers.has_pools()
+                    || self.commands.are_running() => {}
             Stage::LastLines if self.is_still_writing() => {}
             Stage::Grace | Stage::Terminated if self.is_still_writing() => {
                 self.set_stage(Stage::LastLines, Some(LAST_LINES));
@@ -131,6 +133,7 @@ impl Supervisor {
             self.end_session(key, "shutdown");
         }
         self.terminate_workers();
+        self.kill_commands();
     }
 
     /// What KILL has not ended is waited for no longer.

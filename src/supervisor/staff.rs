@@ -29,7 +29,7 @@ use super::workers::{Worker, WorkerKey, WorkerKind, WorkerPhase};
 const READY: Duration = Duration::from_secs(30);
 
 /// A worker that accepts by itself and has lived so long without a word is taken for ready: not every server
-/// knows sd_notify(3).
+/// knows `sd_notify(3)`.
 const SILENT: Duration = Duration::from_secs(3);
 
 /// When superd ends, or it has closed its channel: how long a worker that has nothing left may take to end.
@@ -178,7 +178,7 @@ impl Supervisor {
         }
     }
 
-    /// Workers say by READY=1 on their NOTIFY_SOCKET that they are ready.
+    /// Workers say by READY=1 on their `NOTIFY_SOCKET` that they are ready.
     pub(super) fn on_readiness(&mut self) {
         // Whoever else may send here costs no more than that.
         for _ in 0..64 {
@@ -312,7 +312,8 @@ impl Supervisor {
         if let Some(state) = state.filter(|_| !told) {
             state.restarts += 1;
         }
-        if !told && !(failed && silent) {
+        let is_known = failed && silent;
+        if !told && !is_known {
             let how = match ended.status {
                 Status::Code(code) => format!("with status {code}"),
                 Status::Signal(number) => format!("by {}", process::signal_name(number)),

@@ -5,12 +5,14 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::config::settings::Serves;
+use crate::model::endpoint::Endpoint;
 use crate::protocol::control::{DatagramStatus, ListenerStatus, ServiceStatus, Status};
 use crate::service::admission::{Full, ServiceKey};
 use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
 
 use crate::sys::kind::SocketKind;
+use crate::sys::sockopt::dropped;
 
 use super::Supervisor;
 use super::collecting::collects;
@@ -47,6 +49,7 @@ impl Supervisor {
             ListenerStatus {
                 options: SocketKind::of(fd).map(|kind| options::read_back(fd, kind)).unwrap_or_default(),
                 queue: options::queue(fd),
+                dropped: SocketKind::of(fd).is_ok_and(SocketKind::is_datagram).then(|| dropped(fd)).flatten(),
                 ..bound_status(listener)
             }
         };
@@ -79,7 +82,7 @@ impl Supervisor {
     }
 
     /// The state, its reason, and the time to the next try. What concerns all services comes first.
-    fn state_of(
+    pub(super) fn state_of(
         &self,
         key: ServiceKey,
         service: &Service,
@@ -139,8 +142,8 @@ impl Supervisor {
 /// None where no handler reads datagrams for it.
 fn datagram_status(service: &Service) -> Option<DatagramStatus> {
     let settings = &service.settings;
-    let is_read = matches!(settings.serves, Serves::Builtin(_))
-        && settings.endpoints.iter().any(|endpoint| endpoint.is_datagram());
+    let is_read =
+        matches!(settings.serves, Serves::Builtin(_)) && settings.endpoints.iter().any(Endpoint::is_datagram);
     let DatagramCounts { received, sent, answered, refused } = service.datagrams;
     is_read.then_some(DatagramStatus { received, sent, answered, refused })
 }
@@ -160,6 +163,7 @@ fn bound_status(listener: &Listener) -> ListenerStatus {
         error: None,
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     }
 }
 
@@ -173,6 +177,7 @@ fn mux_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_ {
         error: None,
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     })
 }
 
@@ -183,5 +188,6 @@ fn absent_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_
         error: Some(process::errno_name(absent.errno)),
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     })
 }

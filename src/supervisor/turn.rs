@@ -26,6 +26,7 @@ struct Places {
     state_writer: Option<usize>,
     ban_writer: Option<usize>,
     interface_news: Option<usize>,
+    watching: Option<usize>,
     collector: Vec<(usize, CollectorId)>,
     readiness: Option<usize>,
     resolver: Option<usize>,
@@ -71,6 +72,7 @@ impl Supervisor {
             state_writer: self.state_writer.as_ref().map(|channel| poll.push(channel.as_fd(), true, false)),
             ban_writer: self.bans.writer().map(|channel| poll.push(channel.as_fd(), true, false)),
             interface_news: self.interface_news.as_ref().map(|news| poll.push(news.as_fd(), true, false)),
+            watching: self.watching.interest().map(|fd| poll.push(fd, true, false)),
             ..Places::default()
         };
         for (fd, id) in self.collecting.interests() {
@@ -124,6 +126,9 @@ impl Supervisor {
         }
         if ready(places.interface_news) {
             self.on_interface_news();
+        }
+        if ready(places.watching) {
+            self.on_watched();
         }
         for &(place, id) in &places.collector {
             if poll.ready(place).read {
@@ -227,6 +232,7 @@ impl Supervisor {
         }
         self.write_refusals();
         self.expire_bans();
+        self.settle_stale_datagram_rules();
         self.log.on_deadline(self.now);
         if let Some(control) = &mut self.control {
             control.on_deadline(self.now);
@@ -247,17 +253,22 @@ impl Supervisor {
             Due::CloseRetired(key) => self.close_retired(key),
             Due::LendAgain(key) => self.lend_again(key),
             Due::Room(key) => self.look_for_room(key),
+            Due::DatagramRules => self.settle_datagram_rules(),
             Due::KeepBans => self.keep_bans(),
             Due::AttachWriter => self.attach_writer(),
             Due::TakeLate(key) => self.take_is_late(key),
+            Due::GiveAgain(key) => self.give_at_last(key),
             Due::WorkerLate(key) => self.worker_is_late(key),
             Due::WorkerIdle(key) => self.idle_is_over(key),
             Due::WorkerDismissed(key) => self.dismissal_is_over(key),
             Due::StartWorkers(key) => self.start_workers_again(key),
+            Due::CommandLate(pid) => self.command_is_late(pid),
             Due::AnswerLate(id) => self.answer_is_late(id),
             Due::StartResolver => self.start_resolver_again(),
             Due::StartHandlers => self.start_handlers_again(),
             Due::StartCollector => self.start_collector_again(),
+            Due::ListsSettled => self.lists_have_settled(),
+            Due::Minute => self.minute_is_over(),
             Due::Shutdown => self.continue_ending(),
         }
     }

@@ -4,18 +4,23 @@
 //! aborted, out of descriptors) are variants. Knows nothing of the layers above but `model`'s newtypes.
 
 pub mod accounts;
+pub mod borrowed_rights;
 pub mod channel;
 pub mod daemonize;
 pub mod datagram;
+pub mod deadline;
 pub mod diag;
 pub mod fd;
+pub mod filter;
 pub mod group;
+pub mod inotify;
 pub mod interfaces;
 pub mod kind;
 pub mod load;
 pub mod mailbox;
 pub mod memory;
 pub mod naming;
+pub mod netgroup;
 pub mod overlap;
 pub mod passed;
 pub mod peer;

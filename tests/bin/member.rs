@@ -70,9 +70,9 @@ fn work(mode: &str, argument: &str) {
         heed(Signal::SIGTERM, SigHandler::SigIgn);
     }
     if mode == "notify" {
-        notify()
+        notify();
     } else {
-        say("READY")
+        say("READY");
     }
     let mut running: Vec<JoinHandle<()>> = Vec::new();
     let mut served = 0;
@@ -96,7 +96,9 @@ fn work(mode: &str, argument: &str) {
             break;
         }
     }
-    running.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in running {
+        thread.join().unwrap();
+    }
 }
 
 /// `true`: the connection is not served.
@@ -200,7 +202,9 @@ fn accept(tells: bool) {
     heed(Signal::SIGTERM, SigHandler::Handler(note));
     let listeners = listeners();
     // Others accept from them too: who is too late must not wait.
-    listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+    for listener in &listeners {
+        listener.set_nonblocking(true).unwrap();
+    }
     if tells {
         notify();
     }

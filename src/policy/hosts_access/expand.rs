@@ -97,6 +97,11 @@ impl Template {
         Self::parse(text).map_err(|(at, _)| wrong(at))
     }
 
+    /// Reads a text that stands in no table, as a banner's; `None` where a `%` in it means nothing.
+    pub fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     /// Reads a text; the error tells where the `%` is that means nothing.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, Bad)> {
         let mut pieces = Vec::new();

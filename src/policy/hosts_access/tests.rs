@@ -66,7 +66,7 @@ fn decide<'t>(tables: &'t Tables, daemon: &str, client: Client<'_>) -> Answer<'t
     };
     let user = if client.2 == "failed" { User::Failed } else { User::named(client.2) };
     let member = || Member::Host("pc1.win.tue.nl".to_owned());
-    let in_group = |group: &str, is| (Netgroup { group: group.to_owned(), member: member() }, is);
+    let in_group = |group: &str, is| (Netgroup { group: group.to_owned(), member: member() }, Some(is));
     let facts = Facts {
         client_name: Some(naming),
         local_name: Some(Naming::confirmed(["www.example"])),

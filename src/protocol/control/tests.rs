@@ -30,7 +30,10 @@ fn requests() {
     check_request(r#"{"v":1.5,"do":"status"}"#, Err("speaks 1"));
     check_request(r#"{"v":1}"#, Err("no \"do\""));
     check_request(r#"{"v":1,"do":7}"#, Err("is a string"));
-    check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket, pool, bans, ban, unban"));
+    check_request(
+        r#"{"v":1,"do":"explode"}"#,
+        Err("status, reload, socket, pool, bans, explain, ban, unban"),
+    );
     let ban = Request::Ban { who: "uid:7".to_owned(), service: None, seconds: 60 };
     check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":60}"#, Ok(ban));
     check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":-1}"#, Err("is a whole number"));
@@ -55,6 +58,12 @@ fn every_word_is_read_and_written() {
         Request::Socket { service: service.clone() },
         Request::Pool { service: Some(service) },
         Request::Bans,
+        Request::Explain(Question {
+            service: "a".to_owned(),
+            client: "uid:7".to_owned(),
+            uid: Some(7),
+            ..Question::default()
+        }),
         Request::Ban { who: who(), service: Some("a".to_owned()), seconds: 60 },
         Request::Unban { who: who(), service: None },
     ];
@@ -137,6 +146,7 @@ fn replies() -> Vec<(Reply, &'static str)> {
         error: None,
         options: BTreeMap::from([("backlog".to_owned(), "4096".to_owned())]),
         queue: Some([0, 4096]),
+        dropped: Some(0),
     };
     let service = ServiceStatus {
         name: "finger".to_owned(),

@@ -12,9 +12,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::time::Instant;
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::lock;
+use super::pace::Pace;
 use crate::config::settings::Builtin;
 use crate::protocol::builtin::loops::{Question, may_be_answered};
 use crate::protocol::builtin::{self, chargen, quotes};
@@ -37,6 +41,7 @@ pub(super) struct Listener {
     builtin: Builtin,
     /// Daytime's.
     zone: TimeZone,
+    pace: Option<Mutex<Pace>>,
     socket: OwnedFd,
 }
 
@@ -70,17 +75,26 @@ impl Listener {
         }
         mailbox::tell_targets(socket.as_fd())?;
         let port = socket::local_address(socket.as_fd()).map_or(0, |address| address.port());
-        Ok(Self { id: order.id, port, builtin, zone, socket })
+        let pace = Pace::of(order.rates).map(Mutex::new);
+        Ok(Self { id: order.id, port, builtin, zone, pace, socket })
     }
 
     /// Answers what is there, a batch at most. `ports` are those of all listeners.
-    pub(super) fn serve(&self, mailbox: &mut Mailbox, ports: &[u16], pattern: &[u8]) -> Counts {
+    pub(super) fn serve(
+        &self,
+        mailbox: &mut Mailbox,
+        ports: &[u16],
+        pattern: &[u8],
+        moment: Instant,
+    ) -> Counts {
         let mut counts = Counts::default();
         // What was wrong with the socket is told once, and gone.
         let received = mailbox.receive(self.socket.as_fd()).unwrap_or(0);
         if received == 0 {
             return counts;
         }
+        // A batch has it as a whole: what it does meanwhile takes less than to lock it once for each.
+        let mut pace = self.pace.as_ref().map(lock);
         let now = Timestamp::now().to_zoned(self.zone.clone());
         let mut answers: Vec<(usize, Cow<'_, [u8]>)> = Vec::with_capacity(received);
         for index in 0..received {
@@ -89,6 +103,10 @@ impl Listener {
                 continue;
             };
             counts.bytes.0 += letter.bytes.len() as u64;
+            if !pace.as_mut().is_none_or(|pace| pace.lets_in(letter.source, moment)) {
+                counts.refused += 1;
+                continue;
+            }
             match self.builtin {
                 Builtin::Discard => {}
                 _ if !is_answerable(&letter, ports) => counts.refused += 1,
@@ -100,6 +118,7 @@ impl Listener {
                 _ => answers.push((index, builtin::answer(&self.builtin, &now, random()))),
             }
         }
+        drop(pace);
         let answers: Vec<(usize, &[u8])> = answers.iter().map(|(index, bytes)| (*index, &**bytes)).collect();
         (counts.answered, counts.bytes.1) = mailbox.answer(self.socket.as_fd(), &answers);
         counts.refused += answers.len() as u64 - counts.answered;

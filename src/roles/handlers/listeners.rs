@@ -46,7 +46,7 @@ impl Listeners {
     pub(super) fn serve(&mut self, id: u64, pattern: &[u8], now: Instant) {
         let Some((listener, counts)) = self.all.get_mut(&id) else { return };
         let mailbox = self.mailbox.get_or_insert_default();
-        counts.add(listener.serve(mailbox, &self.ports, pattern));
+        counts.add(listener.serve(mailbox, &self.ports, pattern, now));
         self.say_at.get_or_insert(now + SAY_EVERY);
     }
 

@@ -22,6 +22,7 @@ mod inbox;
 mod listeners;
 mod name;
 mod outbox;
+mod pace;
 mod stream;
 mod worker;
 

@@ -10,9 +10,11 @@ use crate::config::draft::{Draft, ServiceDraft};
 use crate::config::files::{self, FileProblem, Files};
 use crate::config::resolve::System;
 use crate::config::situation::Situation;
+use crate::config::ways::Way;
 use crate::model::identity::Identity;
 use crate::policy::hosts_access::expand::Template;
-use crate::policy::hosts_access::options::Action;
+use crate::policy::hosts_access::options::{Action, Ending};
+use crate::policy::hosts_access::rule::Rule;
 use crate::policy::hosts_access::{Surroundings, TableText, Tables};
 use crate::protocol::tables::{Hosts, HostsFiles};
 
@@ -37,18 +39,56 @@ pub fn compile(
             continue;
         };
         let tables = disk.tables(&said, spot, report);
-        let daemons = draft.services.iter().filter(|service| {
+        let services = draft.services.iter().filter(|service| {
             admit::hosts_access(&service.values)
                 .is_some_and(|other| (&other.allow, &other.deny) == (&said.allow, &said.deny))
         });
-        let daemons: Vec<String> = daemons.map(daemon_name).collect();
+        let daemons: Vec<String> = services.clone().map(daemon_name).collect();
         if let Some(tables) = tables {
+            services.for_each(|service| tell_what_can_not_hold(service, &tables, report));
             let hosts = disk.with_what_they_name(tables, &daemons, spot, report);
             compiled.push((pair.clone(), hosts));
         }
         asked.push(pair);
     }
     compiled
+}
+
+/// Options that need a process for each client, in rules about a service that has none.
+fn tell_what_can_not_hold(service: &ServiceDraft, tables: &Tables, report: &mut Report) {
+    let kind = match Way::of(&service.values) {
+        Some(Way::Builtin) => "built-in service",
+        Some(Way::Handoff) => "pool",
+        _ => return,
+    };
+    let daemon = daemon_name(service);
+    for rule in tables.rules().filter(|rule| rule.may_concern(&daemon)) {
+        let (Some(spot), Some((word, outcome))) = (report.spot(&rule.place), can_not_hold(rule, kind)) else {
+            continue;
+        };
+        let message = format!("`{word}` can't hold for the {kind} `{}`: {outcome}", service.name);
+        report.add(Diagnostic::warning("hosts-access", &spot, message));
+    }
+}
+
+fn can_not_hold(rule: &Rule, kind: &str) -> Option<(&'static str, &'static str)> {
+    if matches!(rule.ending, Ending::Twist(_)) {
+        return Some(("twist", "its clients are refused"));
+    }
+    let spawns = |action: &Action| matches!(action, Action::Spawn(_)) && kind != "pool";
+    let word = |action: &Action| action.of_process().or(spawns(action).then_some("spawn"));
+    Some((rule.actions.iter().find_map(word)?, "it does nothing there"))
+}
+
+/// Compiles one pair of files, whoever names it.
+pub fn compile_pair(
+    pair: &HostsAccess,
+    files: &dyn Files,
+    situation: &Situation,
+    report: &mut Report,
+) -> Option<Tables> {
+    let nowhere = Spot { file: 0, range: 0..0 };
+    Disk { files, system: None, situation }.tables(pair, &nowhere, report)
 }
 
 struct Disk<'d> {

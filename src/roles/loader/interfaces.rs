@@ -1,6 +1,7 @@
-//! The interfaces of this machine, for `superd check --resolve`.
+//! The interfaces of this machine: their facts for `superd check --resolve`, their addresses for rules.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
@@ -8,6 +9,15 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::config::interfaces::InterfaceFacts;
+use crate::policy::request::Interfaces;
+use crate::sys::interfaces::addresses;
+
+/// What `local` and `link` stand for now.
+pub fn own() -> io::Result<Interfaces> {
+    let all = addresses()?;
+    let links = all.iter().map(|own| own.network);
+    Ok(Interfaces::new(all.iter().map(|own| own.address), links))
+}
 
 /// What the kernel says of them.
 pub fn interfaces() -> nix::Result<Vec<InterfaceFacts>> {

@@ -20,6 +20,7 @@ use super::files::Disk;
 use super::interfaces;
 use super::lists::{self, Contents};
 use super::system::Machine;
+use super::watches::{self, Watches};
 use super::{hosts, zones};
 
 /// What came of a load.
@@ -28,6 +29,8 @@ pub struct Outcome {
     pub config: Option<Config>,
     /// What its rules need beside it.
     pub parts: Parts<Vec<u8>>,
+    /// The watches of files that are to be read again when they change.
+    pub watches: Option<Watches>,
     /// All that is wrong, and all warnings.
     pub report: Report,
 }
@@ -35,15 +38,18 @@ pub struct Outcome {
 /// Reads a configuration and looks everything up.
 pub fn load_from_disk(path: &Path, situation: &Situation) -> Outcome {
     let (draft, mut report) = load(path, &Disk, situation);
-    let Some(draft) = draft else { return Outcome { config: None, parts: Parts::default(), report } };
+    let Some(draft) = draft else {
+        return Outcome { config: None, parts: Parts::default(), watches: None, report };
+    };
     let machine = Machine::default();
+    let watches = watches::set(&draft, &mut report);
     let beside = read_beside(&draft, &Disk, Some(&machine), situation, &mut report);
     let config = resolve(&draft, &machine, situation, &mut report);
     let zones = config.as_ref().map(|config| zones::read(config, &situation.environment, &mut report));
     // A zone that can't be read is found last.
     let config = config.filter(|_| !report.has_errors());
     let parts = if config.is_some() { beside.parts(zones.unwrap_or_default()) } else { Parts::default() };
-    Outcome { config, parts, report }
+    Outcome { config, parts, watches, report }
 }
 
 /// What the files say that a configuration names.

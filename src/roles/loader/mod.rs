@@ -24,20 +24,32 @@ pub mod interfaces;
 pub mod lists;
 pub mod load;
 pub mod system;
+pub mod watches;
 pub mod zones;
 
 /// Serves the one request of the channel.
 pub fn run(channel: &Channel) -> io::Result<()> {
     let Some(request) = receive(channel)? else { return Ok(()) };
-    let outcome = load::load_from_disk(&request.path, &request.situation);
+    let changed = request.changed.as_deref().map(watches::whole);
+    if changed.as_ref().is_some_and(Vec::is_empty) {
+        return channel.send(b"unchanged", &[sealed("superd-report", &Loaded::default().encode())?.as_fd()]);
+    }
+    let mut outcome = load::load_from_disk(&request.path, &request.situation);
+    if let Some(changed) = changed {
+        watches::object(&changed, &mut outcome.report);
+    }
     let (errors, warnings) = outcome.report.complaints();
-    let loaded = Loaded { errors, warnings };
+    let (inotify, watches) = outcome.watches.map(|set| (set.inotify, set.watches)).unzip();
+    let loaded = Loaded { errors, warnings, watches: watches.unwrap_or_default() };
     let report = sealed("superd-report", &loaded.encode())?;
-    let Some(config) = outcome.config else { return channel.send(b"refused", &[report.as_fd()]) };
+    let Some(config) = outcome.config.filter(|_| loaded.errors.is_empty()) else {
+        return channel.send(b"refused", &[report.as_fd()]);
+    };
     let text = sealed("superd-config", &wire::encode(&config).map_err(io::Error::other)?)?;
     let plans = sealed("superd-plans", &plans::encode(&plans_of(&config, &request)))?;
     let tables = sealed("superd-tables", &tables::encode(outcome.parts)?)?;
-    let fds: [BorrowedFd<'_>; 4] = [report.as_fd(), text.as_fd(), plans.as_fd(), tables.as_fd()];
+    let mut fds: Vec<BorrowedFd<'_>> = vec![report.as_fd(), text.as_fd(), plans.as_fd(), tables.as_fd()];
+    fds.extend(inotify.as_ref().map(AsFd::as_fd));
     channel.send(b"loaded", &fds)
 }
 

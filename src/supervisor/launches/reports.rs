@@ -59,7 +59,10 @@ impl Supervisor {
         flight.started = true;
         match &mut flight.job {
             &mut Job::Session(key) => self.session_has_process(key, pid),
-            Job::Command(_) => self.sessions.own(pid, ProcessOwner::Command),
+            Job::Command(_) => {
+                self.sessions.own(pid, ProcessOwner::Command);
+                self.command_has_process(pid);
+            }
             Job::Worker(key, sockets) => {
                 let key = *key;
                 // Else its end would not close its channel.
@@ -87,17 +90,16 @@ impl Supervisor {
             Job::Session(key) if errno == 0 => self.session_runs(key),
             Job::Session(key) => self.session_launch_failed(key, step, errno),
             Job::Command(_) if errno == 0 => {}
-            Job::Command(command) => self.command_failed(&command, step, errno),
+            Job::Command(command) => self.command_failed(&command, flight.started, step, errno),
             Job::Worker(key, _) if errno == 0 => self.worker_runs(key),
             Job::Worker(key, _) => self.worker_launch_failed(key, step, errno),
-            Job::Gone => {}
             Job::Role(kind, _) if errno != 0 => {
                 let step = step.map_or("start", Step::words);
                 let text =
                     format!("launch of the {} failed at {step}: {}", kind.name(), process::errno_name(errno));
                 self.note(Level::Err, &text);
             }
-            Job::Role(..) => {}
+            Job::Role(..) | Job::Gone => {}
         }
     }
 

@@ -251,7 +251,7 @@ impl Supervisor {
         match *job {
             Job::Session(key) => self.abandon_session(key, Reason::Shutdown),
             Job::Worker(key, _) => self.forget_worker(key),
-            Job::Command(_) => self.commands.end(),
+            Job::Command(_) => self.commands.forget(),
             Job::Role(..) | Job::Gone => {}
         }
     }
