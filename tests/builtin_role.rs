@@ -136,7 +136,12 @@ fn no_thread_has_a_right_and_all_is_served() {
         let quotes = sealed("quotes", &quotes::encode(&[b"a quote".to_vec()])).unwrap();
         let order = Order::Listener(Datagrams { id, builtin: builtin.into(), rates: Rates::default() });
         let server = OwnedFd::from(server);
-        let fds: &[&OwnedFd] = if builtin == "qotd" { &[&server, &quotes] } else { &[&server] };
+        let zone = sealed("zone", b"JST-9").unwrap();
+        let fds: &[&OwnedFd] = match builtin {
+            "qotd" => &[&server, &quotes],
+            "daytime" => &[&server, &zone],
+            _ => &[&server],
+        };
         handlers.send(&[order], fds);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();

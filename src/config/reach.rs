@@ -78,13 +78,15 @@ struct Kinds {
 impl Kinds {
     fn of(service: &ServiceDraft) -> Self {
         let listens = service.values.listens();
-        // What is passed may be of either kind.
+        // What is passed, or behind tcpmux, may be of either kind.
         let any = |is: fn(&Listen) -> bool| {
             listens.is_empty()
-                || listens.iter().any(|said| is(&said.value) || matches!(said.value, Listen::Passed(_)))
+                || listens.iter().any(|said| {
+                    is(&said.value) || matches!(said.value, Listen::Passed(_) | Listen::TcpMux(_))
+                })
         };
         Self {
-            internet: any(|listen| matches!(listen, Listen::Inet(_) | Listen::TcpMux(_))),
+            internet: any(|listen| matches!(listen, Listen::Inet(_))),
             unix: any(|listen| matches!(listen, Listen::Unix(_))),
         }
     }

@@ -312,8 +312,8 @@ impl Report {
             Self::Take(id) => write!(out, "TAKE {id}"),
             Self::Done { id, bytes, why } => push_done(out, *id, *bytes, *why),
             Self::Launch { id, name, received } => {
-                let name = name.iter().map(|name| format!(" name={name}")).collect::<String>();
-                write!(out, "LAUNCH {id} in={received}{name}")
+                let _ = write!(out, "LAUNCH {id} in={received}");
+                name.as_ref().map_or(Ok(()), |name| write!(out, " name={name}"))
             }
             Self::Counts { id, bytes: (received, sent), answered, refused } => {
                 write!(out, "COUNTS {id} in={received} out={sent} answered={answered} refused={refused}")

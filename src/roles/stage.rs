@@ -21,7 +21,7 @@ use crate::protocol::overrides::Overrides;
 use crate::protocol::plans;
 use crate::protocol::step::Step;
 use crate::sys::memory::{SealedMap, Slot, SlotTable};
-use crate::sys::{fd, process, signal, socket};
+use crate::sys::{fd, privileges, process, signal, socket};
 
 /// What one stage is to do, and under which numbers it finds its descriptors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -188,6 +188,10 @@ fn become_role(
     let channel = fd::duplicate_above(channel, 10)?;
     fd::cloexec_from(3)?;
     fd::install(channel.as_fd(), 3)?;
+    if identity.is_some() {
+        // Whoever serves strangers has no use for any; later it may not see to that.
+        privileges::empty_bounding_set();
+    }
     take_identity(slot, identity)?;
     note(slot, Step::Exec);
     let environment: [CString; 0] = [];

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::{self, Builtin, Level, Serves};
+use crate::model::endpoint::Endpoint;
 use crate::model::identity::Identity;
 use crate::model::session::SessionId;
 use crate::protocol::builtin::quotes;
@@ -96,7 +97,7 @@ impl Handlers {
 pub(super) fn is_handled(settings: &settings::Service) -> bool {
     match &settings.serves {
         Serves::Builtin(builtin) if settings.enabled => {
-            !builtin.answers_at_once() || settings.endpoints.iter().any(|endpoint| endpoint.is_datagram())
+            !builtin.answers_at_once() || settings.endpoints.iter().any(Endpoint::is_datagram)
         }
         _ => false,
     }

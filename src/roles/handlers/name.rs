@@ -22,14 +22,18 @@ impl Name {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The name, or that there is none in it; `None`: it is not whole yet.
-    pub(super) fn outcome(&self) -> Option<Option<MuxName>> {
+    /// `None`: it is not whole yet.
+    pub(super) fn outcome(&self) -> Option<Result<MuxName, NoName>> {
         match self.0.strip_suffix(b"\n") {
-            Some(line) => Some(MuxName::new(line.strip_suffix(b"\r").unwrap_or(line))),
-            None => (self.room() == 0).then_some(None),
+            Some(line) => Some(MuxName::new(line.strip_suffix(b"\r").unwrap_or(line)).ok_or(NoName)),
+            None => (self.room() == 0).then_some(Err(NoName)),
         }
     }
 }
+
+/// What came can't be a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoName;
 
 /// How many of these bytes belong to the line.
 pub(super) fn line_of(bytes: &[u8]) -> usize {
@@ -41,7 +45,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(bytes: &str, expected: Option<Option<&str>>, rest: usize) {
+    fn check(bytes: &str, expected: Option<Result<&str, NoName>>, rest: usize) {
         let mut name = Name::default();
         let own = line_of(bytes.as_bytes()).min(name.room());
         // However it comes: byte by byte, or at once.
@@ -49,7 +53,7 @@ mod tests {
             assert_eq!(name.outcome(), None, "{bytes:?}");
             name.push(std::slice::from_ref(byte));
         }
-        let expected = expected.map(|name| name.and_then(|name| MuxName::new(name.as_bytes())));
+        let expected = expected.map(|name| name.map(|name| MuxName::new(name.as_bytes()).unwrap()));
         assert_eq!((name.outcome(), bytes.len() - own), (expected, rest), "{bytes:?}");
     }
 
@@ -58,15 +62,15 @@ mod tests {
         check("", None, 0);
         check("ftp", None, 0);
         check("ftp\r", None, 0);
-        check("ftp\r\n", Some(Some("ftp")), 0);
-        check("FTP\nUSER x\r\n", Some(Some("ftp")), 8);
-        check("ftp\r\n\r\n", Some(Some("ftp")), 2);
-        check("\r\n", Some(None), 0);
-        check("a b\r\n", Some(None), 0);
-        check("a\rb\r\n", Some(None), 0);
+        check("ftp\r\n", Some(Ok("ftp")), 0);
+        check("FTP\nUSER x\r\n", Some(Ok("ftp")), 8);
+        check("ftp\r\n\r\n", Some(Ok("ftp")), 2);
+        check("\r\n", Some(Err(NoName)), 0);
+        check("a b\r\n", Some(Err(NoName)), 0);
+        check("a\rb\r\n", Some(Err(NoName)), 0);
         let long = "x".repeat(64);
-        check(&format!("{long}\r\n"), Some(Some(&long)), 0);
-        check(&format!("{long}x\r\n"), Some(None), 1);
-        check(&"x".repeat(70), Some(None), 4);
+        check(&format!("{long}\r\n"), Some(Ok(&long)), 0);
+        check(&format!("{long}x\r\n"), Some(Err(NoName)), 1);
+        check(&"x".repeat(70), Some(Err(NoName)), 4);
     }
 }

@@ -206,7 +206,7 @@ impl Stream {
         let own = name::line_of(wanted.get(..seen).unwrap_or_default());
         let read = self.read(wanted.get_mut(..own).unwrap_or_default())?.unwrap_or(0);
         self.name.push(wanted.get(..read).unwrap_or_default());
-        Ok(self.name.outcome().map_or(READ, Next::Asks))
+        Ok(self.name.outcome().map_or(READ, |name| Next::Asks(name.ok())))
     }
 
     /// `false`: there still is a rest.

@@ -23,7 +23,7 @@ fn listen_at_rates(handlers: &Handlers, id: u64, builtin: &str, bound: &str, rat
     let quotes = sealed("quotes", &quotes::encode(&[b"a quote\r\n".to_vec()])).unwrap();
     let order = Order::Listener(Datagrams { id, builtin: builtin.into(), rates });
     let server = OwnedFd::from(server);
-    let zone = sealed("zone", b"UTC0").unwrap();
+    let zone = sealed("zone", b"JST-9").unwrap();
     let fds: &[&OwnedFd] = match builtin {
         "qotd" => &[&server, &quotes],
         "daytime" => &[&server, &zone],
