@@ -154,7 +154,8 @@ pub fn resolve(draft: &Draft, system: &dyn System, report: &mut Report) -> Optio
     Some(Policy { wrap: wrap(&draft.wrap), log: log?, sets, hours, services })
 }
 
-fn log(values: &Values, system: &dyn System, report: &mut Report) -> Option<Log> {
+/// `[log]`, with superwrap's own defaults.
+pub fn log(values: &Values, system: &dyn System, report: &mut Report) -> Option<Log> {
     let log = resolve::log(values, system, report)?;
     let tag = if values.get(("", "tag")).is_some() { log.tag } else { "superwrap".to_owned() };
     let target = if log.target == LogTarget::Auto { LogTarget::Syslog } else { log.target };

@@ -64,19 +64,25 @@ impl Journal {
         deadline.say(socket.as_fd(), self.frame(&record, &self.line(&record)));
     }
 
-    /// From now on as the policy says.
+    /// From now on as `[log]` says.
+    pub(super) fn take_log(&mut self, log: Log) {
+        if log.target != LogTarget::Syslog {
+            self.keep(None);
+        } else if log.socket != self.log.socket {
+            self.keep(connect(&log.socket));
+        }
+        self.log = log;
+    }
+
+    /// From now on as the service says.
     pub(super) fn obey(&mut self, rules: &Rules, visit: &Visit, deadline: &Deadline) {
         self.of_service = rules.service_log;
-        if let Some(log) = &rules.log {
-            if log.target != LogTarget::Syslog {
-                self.socket = None;
-            } else if log.socket != self.log.socket {
-                // The old one stays open: the deadline's line may be on its way to it.
-                std::mem::forget(std::mem::replace(&mut self.socket, connect(&log.socket)));
-            }
-            self.log = log.clone();
-        }
         self.expect(visit, deadline);
+    }
+
+    /// The old one stays open: the deadline's line may be on its way to it.
+    fn keep(&mut self, socket: Option<UnixDatagram>) {
+        std::mem::forget(std::mem::replace(&mut self.socket, socket));
     }
 
     /// `severity` of hosts_options(5), for the line that follows.

@@ -108,7 +108,7 @@ fn decide(
     if visit.has_source_route {
         return Err(Refusal::because(Reason::SourceRoute));
     }
-    let rules = policy::load(start)?;
+    let rules = policy::load(start, journal)?;
     journal.obey(&rules, visit, deadline);
     deadline.change(rules.wrap.deadline).map_err(|error| Refusal::trouble(error.to_string()))?;
     let until = std::time::Instant::now() + rules.wrap.deadline;

@@ -12,7 +12,7 @@ use crate::config::diagnostic::Report;
 use crate::config::draft::{Draft, ServiceDraft, Values};
 use crate::config::load;
 use crate::config::policy_scope::{self, Wrap, WrappedService};
-use crate::config::settings::{Banners, Log, ServiceLog};
+use crate::config::settings::{Banners, ServiceLog};
 use crate::config::situation::{Scope, Situation};
 use crate::model::label::Label;
 use crate::model::name::ServiceName;
@@ -30,6 +30,7 @@ use crate::roles::loader::{hosts, lists, zones};
 use crate::sys::process;
 
 use super::Start;
+use super::journal::Journal;
 use super::nss::{self, Database};
 use super::refusal::Refusal;
 
@@ -41,8 +42,6 @@ const POLICY: &str = "/etc/superwrap.toml";
 /// What one service is judged by.
 pub(super) struct Rules {
     pub(super) wrap: Wrap,
-    /// `None`: there is no policy file.
-    pub(super) log: Option<Log>,
     pub(super) service_log: ServiceLog,
     pub(super) banners: Banners,
     /// `None`: the hosts files alone.
@@ -58,13 +57,13 @@ pub(super) struct Service {
 }
 
 /// Reads the policy. What is wrong with it refuses everybody: half a policy is none.
-pub(super) fn load(start: &Start) -> Result<Rules, Refusal> {
+pub(super) fn load(start: &Start, journal: &mut Journal) -> Result<Rules, Refusal> {
     let situation = situation(start);
     match &start.arguments.policy {
-        Some(path) => from_file(path, start, &situation),
+        Some(path) => from_file(path, start, &situation, journal),
         None => match fs::symlink_metadata(POLICY) {
             Err(error) if error.kind() == ErrorKind::NotFound => hosts_alone(start, &situation),
-            _ => from_file(Path::new(POLICY), start, &situation),
+            _ => from_file(Path::new(POLICY), start, &situation, journal),
         },
     }
 }
@@ -96,7 +95,6 @@ fn hosts_alone(start: &Start, situation: &Situation) -> Result<Rules, Refusal> {
             state: start.arguments.state.clone().unwrap_or(Wrap::default().state),
             ..Wrap::default()
         },
-        log: None,
         service_log: ServiceLog { success: true, failure: true, facility: None, level: None },
         banners: Banners::default(),
         service: None,
@@ -105,8 +103,19 @@ fn hosts_alone(start: &Start, situation: &Situation) -> Result<Rules, Refusal> {
     })
 }
 
-fn from_file(path: &Path, start: &Start, situation: &Situation) -> Result<Rules, Refusal> {
+fn from_file(
+    path: &Path,
+    start: &Start,
+    situation: &Situation,
+    journal: &mut Journal,
+) -> Result<Rules, Refusal> {
     let (draft, mut report) = load::load(path, &Disk, situation);
+    if let Some(log) =
+        draft.as_ref().and_then(|draft| policy_scope::log(&draft.log, &Machine::default(), &mut report))
+    {
+        // Also what is wrong with the rest of the policy is said there.
+        journal.take_log(log);
+    }
     let name = service_name(&start.arguments.service);
     let draft = draft.map(|mut draft| {
         draft.services.retain(|service| Some(&service.name) == name.as_ref());
@@ -144,7 +153,6 @@ fn from_file(path: &Path, start: &Start, situation: &Situation) -> Result<Rules,
     let Some(settings) = policy.services.pop() else { return Err(wrong(&report)) };
     Ok(Rules {
         wrap: policy.wrap,
-        log: Some(policy.log),
         service_log: settings.log,
         banners: settings.banners.clone(),
         service: Some(Service { policy: judge::Policy::new(&settings.access), settings }),

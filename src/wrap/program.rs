@@ -98,7 +98,12 @@ impl Launch {
         let name = said.file_name().unwrap_or_default();
         let found =
             folders.iter().map(|folder| folder.join(name)).find(|path| path.exists() && !is_self(path));
-        self.file = found.ok_or(io::ErrorKind::NotFound)?.into_os_string();
+        let Some(found) = found else {
+            let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+            let why = format!("it is not in {}", folders.join(" or "));
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        };
+        self.file = found.into_os_string();
         Ok(())
     }
 
