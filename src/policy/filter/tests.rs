@@ -1,3 +1,5 @@
+//! Filters, run as the kernel runs them: which addresses they let by.
+
 use super::*;
 use crate::config::access::{Access, Action, Clauses, Placed, Rule, Rules};
 use crate::model::client::Client;
