@@ -104,7 +104,7 @@ pub enum Answer {
     /// To `bans`; to `ban` the ban that holds now, to `unban` those that were lifted.
     Bans(Vec<BanStatus>),
     /// To `explain`.
-    Explain(Explained),
+    Explain(Box<Explained>),
 }
 
 /// A ban.
@@ -290,7 +290,7 @@ struct OwnedReplyLine {
     reload: Option<ReloadReport>,
     socket: Option<Vec<ListenerStatus>>,
     bans: Option<Vec<BanStatus>>,
-    explain: Option<Explained>,
+    explain: Option<Box<Explained>>,
     #[serde(default)]
     errors: Vec<String>,
 }
