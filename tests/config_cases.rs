@@ -1,8 +1,9 @@
 //! The configuration's reader, seen as an admin sees it: `tests/config/NAME.toml`, or the `main.toml` of a
 //! folder there, and what is expected of it in `NAME.out`. `BLESS=1` writes what came out.
 //!
-//! The first lines of a case may say `# check: --resolve`, which looks names up in the machine below, and
-//! `# situation: unprivileged`; `# interfaces: forged`: one of them takes forged addresses; `# mode FILE 0664` and `# owner FILE 8` set what the file system would say.
+//! The first lines of a case may say `# check: --resolve`, which looks names up in the machine below,
+//! `# interfaces: forged`, where one of them takes forged addresses, and `# situation: unprivileged`; `# mode
+//! FILE 0664` and `# owner FILE 8` set what the file system would say.
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 

@@ -35,7 +35,7 @@ pub fn clear_text(draft: &Draft, report: &mut Report) {
     }
 }
 
-/// Warns of rules by address on interfaces that take forged ones (rp_filter, accept_source_route).
+/// Warns of rules by address on interfaces that take forged ones (`rp_filter`, `accept_source_route`).
 pub fn forged(draft: &Draft, interfaces: &[InterfaceFacts], report: &mut Report) {
     for service in &draft.services {
         let Some(spot) = guard(&service.values) else { continue };

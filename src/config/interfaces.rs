@@ -14,6 +14,7 @@ use super::listen::Listen;
 
 /// An interface, as the kernel tells of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of the kernel")]
 pub struct InterfaceFacts {
     /// Its name.
     pub name: String,

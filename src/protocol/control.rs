@@ -115,7 +115,7 @@ pub enum Answer {
     /// To `bans`; to `ban` the ban that holds now, to `unban` those that were lifted.
     Bans(Vec<BanStatus>),
     /// To `explain`.
-    Explain(Explained),
+    Explain(Box<Explained>),
 }
 
 /// A ban.
@@ -308,7 +308,7 @@ struct OwnedReplyLine {
     socket: Option<Vec<ListenerStatus>>,
     bans: Option<Vec<BanStatus>>,
     pool: Option<Vec<PoolStatus>>,
-    explain: Option<Explained>,
+    explain: Option<Box<Explained>>,
     #[serde(default)]
     errors: Vec<String>,
 }

@@ -28,7 +28,8 @@ impl Supervisor {
                 }
                 Request::Bans => self.answer(client, Ok(Answer::Bans(self.ban_list()))),
                 Request::Explain(question) => {
-                    let answer = self.explain(&question).map(Answer::Explain);
+                    let answer =
+                        self.explain(&question).map(|explained| Answer::Explain(Box::new(explained)));
                     self.answer(client, answer);
                 }
                 Request::Ban { who, service, seconds } => {

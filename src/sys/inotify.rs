@@ -10,7 +10,7 @@ use std::path::Path;
 /// `struct inotify_event` without its name: watch, mask, cookie, length of the name.
 const HEADER: usize = 16;
 
-/// What is read at once; at least one event fits (inotify(7): the header, NAME_MAX and a zero).
+/// What is read at once; at least one event fits (inotify(7): the header, `NAME_MAX` and a zero).
 const BUFFER: usize = 8192;
 
 /// Reads of one call: a storm goes on in the next turn of the loop.

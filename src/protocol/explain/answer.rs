@@ -234,8 +234,8 @@ mod tests {
     use crate::protocol::explain::Question;
     use jiff::tz::TimeZone;
 
-    fn clause<T>(line: u32, value: T) -> Option<Placed<T>> {
-        Some(Placed { place: Place { file: "x.toml".to_owned(), line }, value })
+    fn clause<T>(line: u32, value: T) -> Placed<T> {
+        Placed { place: Place { file: "x.toml".to_owned(), line }, value }
     }
 
     fn list<T: std::str::FromStr>(texts: &[&str]) -> Vec<T> {
@@ -248,9 +248,9 @@ mod tests {
             .map(|name| crate::model::user::UserPattern::User { word: (*name).to_owned(), uid: 7 })
             .collect();
         Rules::Short(Clauses {
-            deny: clause(1, list(deny)).filter(|_| !deny.is_empty()),
-            allow: clause(2, list(allow)).filter(|_| !allow.is_empty()),
-            users: clause(3, users.clone()).filter(|_| !users.is_empty()),
+            deny: (!deny.is_empty()).then(|| clause(1, list(deny))),
+            allow: (!allow.is_empty()).then(|| clause(2, list(allow))),
+            users: (!users.is_empty()).then(|| clause(3, users)),
             hours: None,
         })
     }

@@ -14,7 +14,7 @@ use crate::config::draft::Draft;
 use crate::protocol::load::{Changed, Watch};
 use crate::sys::inotify::Inotify;
 
-/// As many links as the kernel follows (path_resolution(7)).
+/// As many links as the kernel follows (`path_resolution(7)`).
 const MOST_LINKS: usize = 40;
 
 /// All watches of a configuration.
