@@ -68,7 +68,7 @@ fn in_tokyo(text: &[u8]) -> bool {
 
 fn since_1900(bytes: &[u8]) -> bool {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 2_208_988_800;
-    let told = bytes.try_into().map(u32::from_be_bytes).unwrap_or(0);
+    let told = bytes.try_into().map_or(0, u32::from_be_bytes);
     now.abs_diff(told.into()) < 5
 }
 
