@@ -1,7 +1,5 @@
 //! The wrapper program, where tcpd stood.
 
-use std::process::ExitCode;
+#![no_main]
 
-fn main() -> ExitCode {
-    superd::wrap::main(cfg!(target_feature = "crt-static"))
-}
+superd::program!(|| superd::wrap::main(cfg!(target_feature = "crt-static")));

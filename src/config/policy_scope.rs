@@ -159,7 +159,7 @@ pub fn log(values: &Values, system: &dyn System, report: &mut Report) -> Option<
     let log = resolve::log(values, system, report)?;
     let tag = if values.get(("", "tag")).is_some() { log.tag } else { "superwrap".to_owned() };
     let target = if log.target == LogTarget::Auto { LogTarget::Syslog } else { log.target };
-    Some(Log { tag, target, ..log })
+    Some(Log { target, tag, ..log })
 }
 
 /// `[wrap]`, as far as it is right.

@@ -14,8 +14,6 @@ pub struct Caller {
     pub uid: u32,
     /// The real group.
     pub gid: u32,
-    /// The supplementary groups.
-    pub groups: Vec<u32>,
     /// The program's file lends rights that the caller has not: nothing that the caller says can be believed.
     pub is_lent: bool,
 }
@@ -27,12 +25,13 @@ impl Caller {
         // SAFETY: it takes a number, and reads what the kernel left at the start.
         let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
         let differ = users.real != users.effective || groups.real != groups.effective;
-        Ok(Self {
-            uid: users.real.as_raw(),
-            gid: groups.real.as_raw(),
-            groups: getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect(),
-            is_lent: secure || differ,
-        })
+        Ok(Self { uid: users.real.as_raw(), gid: groups.real.as_raw(), is_lent: secure || differ })
+    }
+
+    /// The supplementary groups of this process.
+    pub fn groups(&self) -> io::Result<Vec<u32>> {
+        let groups = getgroups()?.into_iter().map(nix::unistd::Gid::as_raw);
+        Ok(groups.chain([self.gid]).collect())
     }
 
     /// Gives back what was lent, with no way to have it again.

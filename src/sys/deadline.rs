@@ -1,6 +1,6 @@
 //! A deadline for the whole process, whatever it is doing: in a read that hangs, in the name service, in a lock. When
 //! it passes, a line that was laid out before goes to the log, and the process ends. An exec takes the deadline away:
-//! timers of timer_create(2) do not outlive it.
+//! timers of `timer_create(2)` do not outlive it.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

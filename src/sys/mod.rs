@@ -10,6 +10,7 @@ pub mod daemonize;
 pub mod datagram;
 pub mod deadline;
 pub mod diag;
+pub mod entry;
 pub mod fd;
 pub mod filter;
 pub mod group;

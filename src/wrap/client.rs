@@ -52,7 +52,7 @@ pub(super) fn look(caller: &Caller) -> io::Result<Visit> {
     let kind = match socket.r#type() {
         Ok(kind) => kind,
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTSOCK | libc::EBADF)) => {
-            return Ok(Visit::of_caller(caller));
+            return Visit::of_caller(caller);
         }
         Err(error) => return Err(error),
     };
@@ -62,7 +62,7 @@ pub(super) fn look(caller: &Caller) -> io::Result<Visit> {
     let by = if kind == Type::DGRAM { By::Datagrams } else { By::Connection };
     match socket.domain()? {
         Domain::IPV4 | Domain::IPV6 => of_internet(fd, &socket, by),
-        Domain::UNIX => of_unix(fd, by),
+        Domain::UNIX => Ok(of_unix(fd, by)),
         _ => Err(io::Error::other("it is a socket neither of the internet nor of this machine")),
     }
 }
@@ -89,7 +89,7 @@ fn sender(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     sender.as_socket().ok_or_else(|| ErrorKind::InvalidData.into())
 }
 
-fn of_unix(fd: BorrowedFd<'_>, by: By) -> io::Result<Visit> {
+fn of_unix(fd: BorrowedFd<'_>, by: By) -> Visit {
     let found = peer::credentials(fd);
     let (client, groups) = match found {
         Ok(who) => {
@@ -99,14 +99,14 @@ fn of_unix(fd: BorrowedFd<'_>, by: By) -> io::Result<Visit> {
         // Nobody in particular sends datagrams to a socket that is not connected.
         Err(_) => (Client::User { uid: NOBODY_AT_ALL, gid: NOBODY_AT_ALL, pid: 0 }, Vec::new()),
     };
-    Ok(Visit { client, local: None, groups, has_source_route: false, by })
+    Visit { client, local: None, groups, has_source_route: false, by }
 }
 
 impl Visit {
-    fn of_caller(caller: &Caller) -> Self {
+    fn of_caller(caller: &Caller) -> io::Result<Self> {
         let client = Client::User { uid: caller.uid, gid: caller.gid, pid: process::own_pid() };
-        let groups = [&caller.groups[..], &[caller.gid]].concat();
-        Self { client, local: None, groups, has_source_route: false, by: By::Nothing }
+        let (groups, by) = (caller.groups()?, By::Nothing);
+        Ok(Self { client, local: None, groups, has_source_route: false, by })
     }
 
     /// Sends a text, as far as there is room for it now.

@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use crate::model::pattern::ClientPattern;
+use crate::policy::hosts_access;
 use crate::policy::hosts_access::expand::Template;
 use crate::policy::judge::Verdict;
 use crate::policy::request::Interfaces;
@@ -121,7 +122,8 @@ fn overload(service: &Service) -> Result<(), Refusal> {
 
 /// The kernel is asked for this host's addresses only where a rule could tell the difference.
 fn interfaces_for(rules: &Rules) -> Interfaces {
-    let asks = rules.hosts.is_some()
+    let by_hosts = |tables: &hosts_access::Tables| tables.rules().any(hosts_access::rule::Rule::asks_user);
+    let asks = rules.hosts.as_ref().is_some_and(by_hosts)
         || rules.access().is_some_and(|access| {
             access.asks_users()
                 || access.patterns().any(|p| matches!(p, ClientPattern::Local | ClientPattern::Link))

@@ -6,7 +6,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::process::ExitCode;
 use std::time::SystemTime;
 
 use crate::service::reason::Reason;
@@ -53,19 +52,19 @@ struct Start {
 }
 
 /// Runs superwrap. Linked statically, it has only a part of the name service in itself.
-pub fn main(is_static: bool) -> ExitCode {
+pub fn main(is_static: bool) -> u8 {
     let start = match start(is_static) {
         Ok(Wanted::Run(start)) => start,
         Ok(Wanted::Say(text)) => {
             println!("{text}");
-            return ExitCode::SUCCESS;
+            return 0;
         }
         Err(mistake) => {
             eprintln!("superwrap: {mistake}");
-            return ExitCode::from(USAGE);
+            return USAGE;
         }
     };
-    ExitCode::from(run(&start))
+    run(&start)
 }
 
 fn start(is_static: bool) -> Result<Wanted<Start>, String> {

@@ -7,10 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
-
 use crate::sys::borrowed_rights::execute_by_path;
-use crate::sys::signal;
 
 use super::Start;
 use super::policy::Rules;
@@ -109,11 +106,7 @@ impl Launch {
 
     /// Becomes it. Returns only if that failed.
     pub(super) fn execute(&self) -> io::Error {
-        // Rust's runtime ignores it, and what is ignored is inherited.
-        match signal::set_default(Signal::SIGPIPE) {
-            Ok(()) => execute_by_path(self.file.clone(), self.argv.clone(), self.environment.clone()),
-            Err(error) => error,
-        }
+        execute_by_path(self.file.clone(), self.argv.clone(), self.environment.clone())
     }
 }
 

@@ -43,6 +43,12 @@ impl Rule {
         self.daemons.judge(&item) != Match::No
     }
 
+    /// May it depend on the client's user?
+    pub fn asks_user(&self) -> bool {
+        let names = self.clients.items().any(|(_, item)| item.user.is_some());
+        names || self.need(&Facts::default()).is_some()
+    }
+
     /// What its actions have to know, and nobody has found out yet.
     pub(super) fn need(&self, facts: &Facts) -> Option<Need> {
         let within = |action: &Action| match action {
