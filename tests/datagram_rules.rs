@@ -92,9 +92,13 @@ fn dropped(superd: &Superd) -> u64 {
 fn check_superd(superd: &Superd, allowed: &[&str], refused: &[&str]) {
     let (address, before) = (superd.address("x"), dropped(superd));
     let refused: Vec<From> = refused.iter().map(|ip| From::at(ip)).collect();
-    refused.iter().for_each(|client| client.send(address, "refused"));
+    for client in &refused {
+        client.send(address, "refused");
+    }
     assert_eq!(dropped(superd) - before, refused.len() as u64, "dropped");
-    allowed.iter().for_each(|ip| From::at(ip).is_answered(address));
+    for ip in allowed {
+        From::at(ip).is_answered(address);
+    }
     refused.iter().for_each(From::has_heard_nothing);
 }
 

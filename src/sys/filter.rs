@@ -13,7 +13,7 @@ use crate::model::filter::Instruction;
 
 use super::sockopt::{Knob, detach_filter, int};
 
-/// The most instructions that a program may have (linux/bpf_common.h).
+/// The most instructions that a program may have (`linux/bpf_common.h`).
 const BPF_MAXINSNS: usize = 4096;
 
 /// Has the socket judge by this program from now on; by none if it is empty. After an error all is as it was.

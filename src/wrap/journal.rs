@@ -85,7 +85,7 @@ impl Journal {
         std::mem::forget(std::mem::replace(&mut self.socket, socket));
     }
 
-    /// `severity` of hosts_options(5), for the line that follows.
+    /// `severity` of `hosts_options(5)`, for the line that follows.
     pub(super) fn take_severity(&mut self, actions: &[Action]) {
         for action in actions {
             let Action::Severity { facility, level } = action else { continue };
@@ -139,7 +139,7 @@ impl Journal {
             eprintln!("superwrap: {} is refused: {}{place}", self.service, reason.word());
         }
         if refusal.log.unwrap_or(self.of_service.failure) {
-            let refused = refused(visit, reason, rule, refusal.naming.as_ref());
+            let refused = refused(visit, reason, rule, refusal.naming.as_deref());
             self.say(&Record::about(&self.service.clone(), refused));
         }
     }

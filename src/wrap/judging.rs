@@ -62,7 +62,7 @@ pub(super) fn judge(
                 journal.take_severity(&refused.outcome.actions);
                 return Err(Refusal {
                     rule: refused.rule,
-                    beside: Some(refused.outcome),
+                    beside: Some(Box::new(refused.outcome)),
                     banner: rules.banners.refuse.clone(),
                     ..Refusal::because(refused.reason)
                 });
@@ -93,7 +93,9 @@ fn by_rules(
         let request = facts.request(visit, now, interfaces);
         let needs = match service.policy.judge(&request, &rules.tables) {
             Verdict::Allow { observed, .. } => {
-                observed.iter().for_each(|rule| journal.observed(visit, &rule.place));
+                for rule in &observed {
+                    journal.observed(visit, &rule.place);
+                }
                 return Ok(());
             }
             Verdict::Deny { cause, place, rule, .. } => {
@@ -102,7 +104,7 @@ fn by_rules(
                     rule: Some(place.clone()),
                     banner: banner.or_else(|| rules.banners.refuse.clone()),
                     log: rule.and_then(|rule| rule.log),
-                    naming: facts.name.clone(),
+                    naming: facts.name.clone().map(Box::new),
                     ..Refusal::because(cause.into())
                 });
             }

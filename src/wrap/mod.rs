@@ -145,7 +145,7 @@ fn serve(
 
 fn refuse(start: &Start, visit: &Visit, journal: &mut Journal, refusal: &Refusal) -> u8 {
     journal.refuse(visit, refusal);
-    if let Some(outcome) = refusal.beside.as_ref().filter(|_| start.caller.give_back().is_ok()) {
+    if let Some(outcome) = refusal.beside.as_deref().filter(|_| start.caller.give_back().is_ok()) {
         // It is refused already, whatever becomes of this.
         let _ = options::obey(outcome, visit, &mut Launch::nothing(start));
     }

@@ -1,4 +1,4 @@
-//! What hosts_options(5) has done for a client, in the order of the rule: to the connection, to this process, which
+//! What `hosts_options(5)` has done for a client, in the order of the rule: to the connection, to this process, which
 //! becomes the program, and beside it.
 
 use std::ffi::{CString, OsStr};
@@ -33,8 +33,6 @@ fn one(action: &Action, outcome: &Outcome, visit: &Visit, launch: &mut Launch) -
     let stdin = io::stdin();
     let fd = stdin.as_fd();
     match action {
-        // The line in the log has it, and the user is found out with the rule.
-        Action::Severity { .. } | Action::Rfc931(_) => {}
         Action::Spawn(command) => spawn(&outcome.expand(command)?, launch),
         Action::Banners(folder) => banner(Path::new(folder), outcome, visit),
         // As with libwrap, a client is not refused for these.
@@ -43,7 +41,8 @@ fn one(action: &Action, outcome: &Outcome, visit: &Visit, launch: &mut Launch) -
             let time = Duration::from_secs((*seconds).into());
             drop(SockRef::from(&fd).set_linger(Some(time)));
         }
-        Action::KeepAlive | Action::Linger(_) => {}
+        // The line in the log has the severity, and the user is found out with the rule.
+        Action::KeepAlive | Action::Linger(_) | Action::Severity { .. } | Action::Rfc931(_) => {}
         Action::Nice(by) => process::add_nice(*by).map_err(|error| format!("nice {by}: {error}"))?,
         Action::SetEnv { name, value } => launch.set_variable(name, &outcome.expand(value)?),
         Action::Umask(mask) => process::set_umask(*mask),

@@ -12,7 +12,7 @@ use crate::sys::borrowed_rights::execute_by_path;
 use super::Start;
 use super::policy::Rules;
 
-/// Where the real programs of links are, as tcpd's REAL_DAEMON_DIR: its own folder, and that of a line of inetd.conf
+/// Where the real programs of links are, as tcpd's `REAL_DAEMON_DIR`: its own folder, and that of a line of inetd.conf
 /// which names superwrap as the path and the program alone as its name.
 const PROGRAMS: [&str; 2] = ["/usr/lib/superwrap", "/usr/sbin"];
 

@@ -19,9 +19,9 @@ pub(super) struct Refusal {
     /// Is it logged? `None`: as the service says.
     pub(super) log: Option<bool>,
     /// What is known of its name, where a rule asked for it.
-    pub(super) naming: Option<Named>,
+    pub(super) naming: Option<Box<Named>>,
     /// What the hosts files have done for whom they refuse.
-    pub(super) beside: Option<Outcome>,
+    pub(super) beside: Option<Box<Outcome>>,
     /// What is wrong with superwrap itself, for the admin.
     pub(super) trouble: Option<String>,
 }

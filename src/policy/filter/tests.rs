@@ -125,7 +125,7 @@ fn the_kernel_says_what_the_judge_says() {
         let interfaces = Interfaces::new(own, links);
         let access = dice.access();
         let policy = Policy::new(&access);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         let may = |ip: IpAddr| {
             let request = Request::new(Client::Inet((ip, 7).into()), now, &interfaces);
             matches!(policy.judge(&request, &tables), Verdict::Allow { .. })
