@@ -4,7 +4,7 @@
 //! |----------|------------------------------------------------|-----------------------------------|
 //! | pure     | `model` ← `config` ← `policy` ← `service` ← `protocol` | values: no fd, clock, file, thread |
 //! | platform | `sys`                                          | the kernel; the only `unsafe`     |
-//! | shell    | `supervisor`, `roles`, `control`, `command`    | everything                        |
+//! | shell    | `supervisor`, `roles`, `control`, `command`, `wrap` | everything                        |
 //!
 //! An arrow points at what may be imported; `tests/tidy.rs` holds all this.
 //!
@@ -23,3 +23,4 @@ pub mod roles;
 pub mod service;
 pub mod supervisor;
 pub mod sys;
+pub mod wrap;

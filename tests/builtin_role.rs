@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use harness::{DEADLINE, until};
 use superd::protocol::builtin::{chargen, quotes};
-use superd::protocol::handoff::{BATCH, Datagrams, MAX_PACKET, Order, Report, Stream};
+use superd::protocol::handoff::{BATCH, Datagrams, MAX_PACKET, Order, Rates, Report, Stream};
 use superd::sys::channel::{Channel, Received};
 use superd::sys::memory::sealed;
 
@@ -134,9 +134,14 @@ fn no_thread_has_a_right_and_all_is_served() {
         let server = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = server.local_addr().unwrap().port();
         let quotes = sealed("quotes", &quotes::encode(&[b"a quote".to_vec()])).unwrap();
-        let order = Order::Listener(Datagrams { id, builtin: builtin.into() });
+        let order = Order::Listener(Datagrams { id, builtin: builtin.into(), rates: Rates::default() });
         let server = OwnedFd::from(server);
-        let fds: &[&OwnedFd] = if builtin == "qotd" { &[&server, &quotes] } else { &[&server] };
+        let zone = sealed("zone", b"JST-9").unwrap();
+        let fds: &[&OwnedFd] = match builtin {
+            "qotd" => &[&server, &quotes],
+            "daytime" => &[&server, &zone],
+            _ => &[&server],
+        };
         handlers.send(&[order], fds);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -144,7 +149,7 @@ fn no_thread_has_a_right_and_all_is_served() {
         let (length, from) = client.recv_from(&mut [0; 600]).unwrap();
         assert_eq!((length, from.ip().to_string().as_str()), (expected, "127.0.0.5"), "{builtin}");
     }
-    handlers.expect("DONE 1", |report| *report == Report::Done { id: 1, bytes: Some((5, 5)) });
+    handlers.expect("DONE 1", |report| *report == Report::Done { id: 1, bytes: Some((5, 5)), why: None });
     handlers.receive();
     assert!(!handlers.reports.iter().any(|report| matches!(report, Report::Lacks(_))), "a guard is missing");
 }

@@ -117,12 +117,15 @@ fn a_configuration_survives_the_wire() {
 
 #[test]
 fn a_service_that_only_moved_has_the_same_digest() {
-    let service = "[service.a]\nlisten = \"tcp:127.0.0.1:79\"\nexec = [\"/bin/cat\"]\nuser = \"nobody\"\n";
+    let service = "[service.a]\nlisten = \"tcp:127.0.0.1:79\"\nexec = [\"/bin/cat\"]\nuser = \"nobody\"\nallow = [\"any\"]\n";
     let digest = |text: &str| {
         let config = Case::of_text(text).run().1.unwrap();
         let bytes = wire::encode(&config).unwrap();
         let reader = wire::Reader::new(&bytes).unwrap();
         let entry = reader.services().next().unwrap();
+        let service = entry.decode().unwrap();
+        assert!(entry.has_its_places(&service));
+        assert_eq!(service.access.places().next().unwrap().line, service.place.line + 4);
         (entry.digest, entry.place.line)
     };
     let (first, moved) = (digest(service), digest(&format!("\n\n{service}")));

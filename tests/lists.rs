@@ -20,6 +20,7 @@ fn with_list(dir: &str) -> String {
 fn a_bad_list_changes_nothing_and_says_so() {
     let superd = Superd::with(SERVICE);
     let list = superd.dir().join("list.txt");
+    superd.allow_errors("list.txt:2:1");
     fs::write(&list, "192.0.2.1\n192.0.2.1/24\n").unwrap();
     superd.rewrite(&with_list("{dir}"));
     let errors = superd.reload().unwrap_err().join("\n");
@@ -60,6 +61,7 @@ fn a_list_of_a_million_lines_is_taken() {
 fn a_mistake_in_hosts_deny_refuses_the_reload() {
     let superd = Superd::with(SERVICE);
     let (allow, deny) = (superd.dir().join("hosts.allow"), superd.dir().join("hosts.deny"));
+    superd.allow_errors("hosts.deny:1:1");
     fs::write(allow, "ALL: 192.0.2.0/24\n").unwrap();
     fs::write(&deny, "ALL 10.0.0.1\n").unwrap();
     let hosts = "hosts_access = { allow = \"{dir}/hosts.allow\", deny = \"{dir}/hosts.deny\" }\n";

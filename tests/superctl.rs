@@ -127,9 +127,11 @@ fn one_service_for(group: Option<u32>, reload: Option<Reply>) -> Daemon {
         Request::Socket { service } => {
             Some(Reply::Refused(Refusal::new(format!("there is no service {service:?}"))))
         }
-        Request::Bans | Request::Ban { .. } | Request::Unban { .. } => {
-            Some(Reply::Refused(Refusal::new("nobody is banned here")))
-        }
+        Request::Bans
+        | Request::Ban { .. }
+        | Request::Unban { .. }
+        | Request::Pool { .. }
+        | Request::Explain(_) => Some(Reply::Refused(Refusal::new("that is not here"))),
     })
 }
 
@@ -148,6 +150,8 @@ fn status(services: usize) -> Status {
         started: 4,
         launch_failed: 0,
         refused: [("per_source".to_owned(), 3)].into(),
+        workers: 0,
+        datagrams: None,
     };
     Status {
         version: "0.1.0".to_owned(),
@@ -172,6 +176,7 @@ fn listener() -> ListenerStatus {
         error: None,
         options: [("backlog".to_owned(), "16".to_owned())].into(),
         queue: Some([0, 16]),
+        dropped: None,
     }
 }
 

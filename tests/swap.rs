@@ -134,7 +134,7 @@ fn swap_once(way: Way, next: &Endpoint, listeners: &mut Vec<Listener>) {
     for (old, _) in &*listeners {
         allow_overlap(old.as_fd(), true).unwrap();
     }
-    let new = open_beside(next, &SocketOptions::default(), false).unwrap();
+    let new = open_beside(next, &SocketOptions::default(), false, &[]).unwrap();
     allow_overlap(new.as_fd(), false).unwrap();
     for (old, end) in listeners.iter_mut().filter(|(_, end)| end.is_none()) {
         match way {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const PURE: [&str; 5] = ["model", "config", "policy", "service", "protocol"];
 
 /// The layers around the pure ones.
-const OUTER: [&str; 5] = ["sys", "supervisor", "roles", "control", "command"];
+const OUTER: [&str; 6] = ["sys", "supervisor", "roles", "control", "command", "wrap"];
 
 /// What makes a result depend on anything but its arguments.
 const IMPURE: [&str; 13] = [

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use crate::config::diagnostic::Report;
 use crate::roles::loader::load::{check_on_disk, read_from_disk, situation};
+use crate::wrap;
 
 /// Checks configurations.
 ///
@@ -20,6 +21,9 @@ pub struct CheckArgs {
     /// Judge as for a superd that does not run as root
     #[arg(long)]
     pub unprivileged: bool,
+    /// Each is a policy of superwrap, not a configuration of superd
+    #[arg(long)]
+    pub policy: bool,
     /// Each is a whole configuration
     #[arg(default_value = "/etc/superd.toml")]
     pub files: Vec<PathBuf>,
@@ -40,6 +44,9 @@ pub fn run_check(args: &CheckArgs) -> ExitCode {
 
 fn check(file: &Path, args: &CheckArgs) -> Report {
     let situation = situation(!args.unprivileged);
+    if args.policy {
+        return wrap::check_policy(file, args.resolve, &situation);
+    }
     if args.resolve { check_on_disk(file, &situation) } else { read_from_disk(file, &situation).1 }
 }
 

@@ -166,6 +166,13 @@ impl Access {
             .chain(ordered.iter().filter_map(|rule| rule.hours.as_ref()))
     }
 
+    /// Does it depend on whose process the client is?
+    pub fn asks_users(&self) -> bool {
+        let (short, ordered) = self.rules.parts();
+        short.is_some_and(|clauses| clauses.users.is_some())
+            || ordered.iter().any(|rule| rule.users.is_some())
+    }
+
     /// Every pattern of clients in it.
     pub fn patterns(&self) -> impl Iterator<Item = &ClientPattern> {
         let (short, ordered) = self.rules.parts();

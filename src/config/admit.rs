@@ -169,6 +169,24 @@ fn action(values: &Values, path: Path) -> Option<Action> {
     })
 }
 
+/// Where something is said that can't be judged before somebody was asked: names, ident, hosts.allow.
+pub fn resolver_need(values: &Values) -> Option<&Spot> {
+    let spot = |path| values.spot(path).filter(|_| asks(values, path));
+    let keys = [("", "deny"), ("", "allow"), USERS];
+    let rules = || {
+        values.rows(RULE).iter().find(|rule| [FROM, USERS].into_iter().any(|path| asks(&rule.value, path)))
+    };
+    let hosts = || values.spot(("", "hosts_access")).filter(|_| hosts_access(values).is_some());
+    keys.into_iter().find_map(spot).or_else(|| rules().map(|rule| &rule.spot)).or_else(hosts)
+}
+
+fn asks(values: &Values, path: Path) -> bool {
+    let client = |said: &Said<ClientPattern>| said.value.asks_name();
+    let user = |said: &Said<UserWord>| matches!(said.value, UserWord::Ident(_) | UserWord::AnyIdent);
+    values.clients(path).is_some_and(|all| all.iter().any(client))
+        || values.users(path).is_some_and(|all| all.iter().any(user))
+}
+
 /// `hosts_access`, with the paths that are not said.
 pub fn hosts_access(values: &Values) -> Option<HostsAccess> {
     let path = ("", "hosts_access");

@@ -4,6 +4,7 @@ use super::conflict;
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Draft, ServiceDraft, Values, Who};
 use super::listen::Listen;
+use super::mux;
 use super::obstacles;
 use super::pools;
 use super::situation::Situation;
@@ -64,6 +65,7 @@ fn missing(report: &mut Report, service: &ServiceDraft, key: &str, hint: &str) {
 /// What is between services.
 pub fn whole(draft: &Draft, situation: &Situation, report: &mut Report) {
     conflict::find(draft, &|_, _| None, report);
+    mux::check(draft, report);
     open_to_one_source(draft, report);
     if !situation.root {
         not_taken(draft, situation, report);
@@ -72,10 +74,12 @@ pub fn whole(draft: &Draft, situation: &Situation, report: &mut Report) {
 
 /// One client must not be able to take a service that hears other hosts for itself.
 fn open_to_one_source(draft: &Draft, report: &mut Report) {
+    let mux_hears_others = mux::hears_others(draft);
     let open = |service: &&ServiceDraft| {
         let values = &service.values;
         let said = values.said(("limits", "per_source")).is_some() || values.is_cleared(("", "limits"));
-        let hears_others = values.listens().iter().any(|listen| listen.value.hears_others());
+        let is_reached = mux_hears_others && mux::names(service).next().is_some();
+        let hears_others = is_reached || values.listens().iter().any(|listen| listen.value.hears_others());
         !said && hears_others && keeps_connections(values) && values.flag(("", "enabled")) != Some(false)
     };
     let names: Vec<&ServiceDraft> = draft.services.iter().filter(open).collect();

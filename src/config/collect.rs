@@ -39,6 +39,8 @@ pub struct Sections {
     pub daemon: Option<Section>,
     /// `[log]`.
     pub log: Option<Section>,
+    /// `[wrap]`.
+    pub wrap: Option<Section>,
     /// `[defaults]`.
     pub defaults: Option<Section>,
     /// `[sets]`.
@@ -135,6 +137,10 @@ impl Collector<'_> {
                 ("log", DeValue::Table(inner)) => {
                     let section = self.section(file, path, keys::LOG, inner, "[log]", spot);
                     keep(&mut self.sections.log, section, "[log]", self.report);
+                }
+                ("wrap", DeValue::Table(inner)) => {
+                    let section = self.section(file, path, keys::WRAP, inner, "[wrap]", spot);
+                    keep(&mut self.sections.wrap, section, "[wrap]", self.report);
                 }
                 ("defaults", DeValue::Table(inner)) => {
                     let section = self.section(file, path, keys::SERVICE, inner, "[defaults]", spot);

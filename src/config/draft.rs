@@ -419,6 +419,8 @@ pub struct Draft {
     pub daemon: Values,
     /// `[log]`.
     pub log: Values,
+    /// `[wrap]`.
+    pub wrap: Values,
     /// `[sets]`, wrong ones too, so that their names are known.
     pub sets: BTreeMap<Label, SetDraft>,
     /// `[hours]`, wrong ones too.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::endpoint::{Endpoint, InetEndpoint, Transport};
+use crate::model::endpoint::{Endpoint, InetEndpoint, Transport, UnixKind};
 use crate::model::offence::Offence;
 
 use super::diagnostic::{Diagnostic, Report};
@@ -14,6 +14,9 @@ use super::reach;
 use super::values::Complaint;
 use super::ways::Way;
 
+const BUILTIN: Path = ("", "builtin");
+const BAN: Path = ("", "ban");
+
 /// The listeners that a worker can be given: one message to the launcher carries them, beside descriptors of the
 /// worker's own.
 const MOST_LENT: usize = 30;
@@ -22,6 +25,7 @@ const MOST_LENT: usize = 30;
 pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
     let way = Way::of(&service.values);
     listeners(service, way, report);
+    decoy(service, own, report);
     if let Some(way) = way {
         reach::service(service, own, way, report);
     }
@@ -30,9 +34,11 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
     }
     let endpoints: Vec<Endpoint> =
         service.values.listens().iter().flat_map(|said| said.value.endpoints(0)).collect();
+    let is_behind_tcpmux = endpoints.is_empty() && !service.values.listens().is_empty();
     let held: Vec<Path> = service.values.paths().filter(|path| service.values.get(*path).is_some()).collect();
     for path in held {
         let obstacle = match (path, way) {
+            (("socket", _), _) if is_behind_tcpmux => Some(obstacles::of_option_behind_tcpmux()),
             (("socket", name), _) => obstacles::of_option(name, &endpoints),
             (_, Some(way)) => obstacles::of_key(path, &service.values, way, &endpoints),
             (_, None) => None,
@@ -43,6 +49,23 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Re
         } else if let Some(spot) = service.values.spot(path) {
             let message = format!("{} can't hold here: {}", title(path), complaint.message);
             report.add(Diagnostic::error("cannot-hold", spot, message).maybe_hint(complaint.hint));
+        }
+    }
+}
+
+/// A decoy bans at its first client: what the defaults say of banning patiently is not meant for it.
+fn decoy(service: &mut ServiceDraft, own: &BTreeSet<Path>, report: &mut Report) {
+    if service.values.text(BUILTIN) != Some("sensor") {
+        return;
+    }
+    if let Some(spot) = service.values.said(BAN).map(|said| &said.spot).filter(|_| own.contains(&BAN)) {
+        let error =
+            Diagnostic::error("contradiction", spot, "`sensor` is there to ban, and `ban` is taken away");
+        report.add(error.hint("`ban.for` is how long, `ban.never` whom it spares; or `enabled = false`"));
+    }
+    for path in [("ban", "after"), ("ban", "within"), ("ban", "on")] {
+        if !own.contains(&path) {
+            service.values.remove(path);
         }
     }
 }
@@ -77,8 +100,11 @@ fn listeners(service: &ServiceDraft, way: Option<Way>, report: &mut Report) {
     let mut sockets = 0;
     for Said { value, spot } in service.values.listens() {
         let complaint = match (value, way) {
-            (Listen::TcpMux(_), _) => Some(through_tcpmux(way)),
-            (_, Some(way)) => value.endpoints(0).first().and_then(|endpoint| unserved(way, endpoint)),
+            (Listen::TcpMux(_), _) => through_tcpmux(way, service.values.text(BUILTIN)),
+            (_, Some(way)) => value.endpoints(0).first().and_then(|endpoint| {
+                let builtin = service.values.text(BUILTIN).filter(|_| way == Way::Builtin);
+                builtin.and_then(|word| unserved_by(word, endpoint)).or_else(|| unserved(way, endpoint))
+            }),
             (_, None) => None,
         };
         if let Some(complaint) = complaint {
@@ -127,19 +153,42 @@ fn unserved(way: Way, endpoint: &Endpoint) -> Option<Complaint> {
     }
 }
 
-/// A service without a socket of its own, whose clients the built-in tcpmux accepts.
-fn through_tcpmux(way: Option<Way>) -> Complaint {
-    match way {
-        Some(Way::Wait) => because("`wait` needs a listener, and `tcpmux` is none of the service's own")
-            .hint("without `wait` there is a process for each connection"),
-        Some(Way::Listen) => {
+/// Why this built-in service can't serve this listener, which others can.
+fn unserved_by(builtin: &str, endpoint: &Endpoint) -> Option<Complaint> {
+    match (builtin, endpoint) {
+        ("tcpmux", Endpoint::Unix(unix)) if unix.kind != UnixKind::Stream => {
+            Some(because("`tcpmux` reads a line, and needs a stream").hint("`tcp:1`, or `unix:PATH`"))
+        }
+        ("tcpmux", _) if endpoint.is_datagram() => {
+            Some(because("`tcpmux` leads connections on, and datagrams make none").hint("`tcp:1`"))
+        }
+        ("sensor", Endpoint::Unix(_)) => {
+            Some(because("`sensor` bans addresses, and clients of a unix socket have none").hint("`tcp:23`"))
+        }
+        ("sensor", _) if endpoint.is_datagram() => Some(
+            because("anybody can send a datagram in another one's name, and would have that one banned")
+                .hint("`tcp:23`"),
+        ),
+        _ => None,
+    }
+}
+
+/// Why a service can't be reached through tcpmux.
+fn through_tcpmux(way: Option<Way>, builtin: Option<&str>) -> Option<Complaint> {
+    match way? {
+        Way::Wait => Some(
+            because("`wait` needs a listener, and `tcpmux` is none of the service's own")
+                .hint("without `wait` there is a process for each connection"),
+        ),
+        Way::Listen => Some(
             because("a `listen` pool needs a listener, and `tcpmux` is none of the service's own")
-                .hint("`protocol = \"handoff\"` hands connections to the workers")
+                .hint("`protocol = \"handoff\"` hands connections to the workers"),
+        ),
+        Way::Relay => Some(because("`relay` does not serve what comes through `tcpmux`")),
+        Way::Builtin if builtin == Some("tcpmux") => {
+            Some(because("`tcpmux` does not lead to itself").hint("`listen = \"tcp:1\"`"))
         }
-        Some(Way::Relay) => because("`relay` does not serve what comes through `tcpmux`"),
-        Some(Way::Exec | Way::Builtin | Way::Handoff) | None => {
-            Complaint::not_served("this version of superd does not serve `tcpmux` listeners yet")
-        }
+        Way::Exec | Way::Builtin | Way::Handoff => None,
     }
 }
 

@@ -1,10 +1,13 @@
-//! The one table of keys (its socket options are in [`super::option_table`]): a key exists everywhere or
-//! nowhere. A row is a key: its name, what it takes, what holds where it is not said, and its line of the
-//! manual. Knows no code that reads.
+//! The one table of keys: a key exists everywhere or nowhere. A row is a key: its name, what it takes, what holds
+//! where it is not said, and its line of the manual. Knows no code that reads.
+//!
+//! Tables below a service have files of their own: [`super::option_table`], [`super::access_table`],
+//! [`super::rlimit_table`].
 
-use super::keys::{Key, Kind, Measure, Served};
+use super::access_table::{ACTIONS, HOSTS_FILES, RULE};
+use super::keys::{Key, Kind, Served};
 use super::option_table::SOCKET;
-use super::settings::Resource;
+use super::rlimit_table::RLIMITS;
 
 pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { name, kind, default, doc, service: Served::Now, option: None }
@@ -14,19 +17,16 @@ const fn later(name: &'static str, kind: Kind, doc: &'static str) -> Key {
     Key { name, kind, default: "", doc, service: Served::Later, option: None }
 }
 
-const fn rlimit(name: &'static str, resource: Resource, measure: Measure, doc: &'static str) -> Key {
-    key(name, Kind::Rlimit(resource, measure), "as superd was started with", doc)
-}
-
 use Kind::{
-    Any, Banner, Clients, Command, Environment, Exempt, Files, Flag, FlagOr, Group, Groups, Hours, HoursName,
+    Any, Banner, Clients, Command, Environment, Exempt, Flag, FlagOr, Group, Groups, Hours, HoursName,
     Include, Inline, Listen, Load, Named, Number, Octal, Offences, Path, Quotes, Rate, Rows, Sets, Table,
-    Text, Time, TimeBetween, User, Users, Variables, Windows, Word, WordOrPath, Words,
+    Text, Time, TimeBetween, User, Users, Variables, Word, WordOrPath, Words,
 };
 
 /// The built-in services, and those of later versions.
-pub(super) static BUILTINS: [&str; 6] = ["echo", "discard", "chargen", "daytime", "time", "qotd"];
-static LATER_BUILTINS: [&str; 7] = ["tcpmux", "sensor", "metrics", "stun", "turn", "ident", "health"];
+pub(super) static BUILTINS: [&str; 8] =
+    ["echo", "discard", "chargen", "daytime", "time", "qotd", "tcpmux", "sensor"];
+static LATER_BUILTINS: [&str; 5] = ["metrics", "stun", "turn", "ident", "health"];
 
 /// The names that `[log] facility` may have.
 static FACILITIES: [&str; 19] = facility_names();
@@ -53,6 +53,7 @@ pub static TOP: &[Key] = &[
         "Files to read too, relative to this one; `*` in the last component; sorted by name.",
     ),
     key("daemon", Table(DAEMON), "", "superd itself."),
+    key("wrap", Table(WRAP), "", "superwrap; in its policy file alone, as superwrap(8) says."),
     key("log", Table(LOG), "", "Where superd's log goes."),
     key("defaults", Table(SERVICE), "", "Any key of a service: what holds where a service does not say it."),
     key("service", Named(SERVICE), "", "One table for each service, `[service.NAME]`."),
@@ -119,6 +120,23 @@ pub static DAEMON: &[Key] = &[
         "Clients that are never refused for a ban, whoever banned them: addresses, networks, local, link, @SET, any, unix.",
     ),
     later("admin_group", Group, "The group that may change things through the control socket."),
+];
+
+/// `[wrap]`.
+pub static WRAP: &[Key] = &[
+    key(
+        "programs",
+        Path,
+        "/usr/lib/superwrap, then /usr/sbin",
+        "Where the real programs are, for links to superwrap.",
+    ),
+    key(
+        "deadline",
+        TimeBetween(1, 600),
+        "10s",
+        "The time that a decision may take; after it the client is refused.",
+    ),
+    key("state", Path, "/var/lib/superd/superwrap.state", "The file that counts how often clients come."),
 ];
 
 /// `[log]`.
@@ -216,7 +234,7 @@ pub static SERVICE: &[Key] = &[
     key(
         "ban",
         Table(BAN),
-        "none",
+        "none; a sensor always has one",
         "When a source is banned from the service: it is refused until the ban ends. One key of it is enough.",
     ),
     key("timeout", Table(TIMEOUT), "", "Deadlines of a session."),
@@ -269,44 +287,6 @@ pub static SERVICE: &[Key] = &[
     later("tls", Any, "Speak TLS to the client."),
     later("proxy_from", Any, "Proxies that are believed who the client is."),
     later("advertise", Any, "Make the service known on the network."),
-];
-
-/// What becomes of a client.
-static ACTIONS: [&str; 2] = ["allow", "deny"];
-
-/// `[[service.NAME.rule]]`.
-pub static RULE: &[Key] = &[
-    key("from", Clients, "any", "Clients that it matches."),
-    key("users", Users, "", "Users that it matches."),
-    key("hours", HoursName, "always", "When it matches."),
-    key("action", Word(&ACTIONS), "must be said", "What becomes of who matches."),
-    key(
-        "mode",
-        Word(&["observe"]),
-        "",
-        "observe: the rule decides nothing, and whom it would have refused is logged.",
-    ),
-    key("banner", Banner, "that of the service", "What is sent to who is refused by it."),
-    key("log", Flag, "that of the service", "Is it logged what the rule decides?"),
-];
-
-/// `hosts_access = { … }`.
-static HOSTS_FILES: &[Key] = &[
-    key("allow", Path, "/etc/hosts.allow", "Who is let in."),
-    key("deny", Path, "/etc/hosts.deny", "Who is refused."),
-    key("watch", Flag, "false", "They are read again when they change."),
-];
-
-/// A set of `[sets]` that is a table.
-pub static SET_FILES: &[Key] = &[
-    key("files", Files, "must be said", "List files: an address or a network a line, `#` begins a comment."),
-    key("watch", Flag, "false", "The files are read again when they change."),
-];
-
-/// Hours of `[hours]` that are a table.
-pub static HOURS_TIMES: &[Key] = &[
-    key("times", Windows, "must be said", "The windows."),
-    key("zone", Text, "that of [daemon]", "Their time zone."),
 ];
 
 /// `pool`.
@@ -380,7 +360,7 @@ static LIMITS: &[Key] = &[
 ];
 
 static BAN: &[Key] = &[
-    key("after", Number(1, 1_000_000), "20", "So many offences of one source bring a ban."),
+    key("after", Number(1, 1_000_000), "20; 1 for a sensor", "So many offences of one source bring a ban."),
     key(
         "within",
         TimeBetween(1, 86_400),
@@ -391,8 +371,8 @@ static BAN: &[Key] = &[
     key(
         "on",
         Offences,
-        "[\"refused\", \"rate\"]",
-        "What is an offence: to be refused by a rule or by `per_source`; to come beyond `rate_per_source`; to be served by a program that exits with status N, or that a signal ends.",
+        "[\"refused\", \"rate\"]; [] for a sensor",
+        "What is an offence: to be refused by a rule or by `per_source`; to come beyond `rate_per_source`; to be served by a program that exits with status N, or that a signal ends. To come to a sensor always is one.",
     ),
     key(
         "never",
@@ -420,7 +400,7 @@ static TIMEOUT: &[Key] = &[
         "handshake",
         Time,
         "10s",
-        "How long a client of the built-in echo or discard may take to send its first byte, and the worker of a pool to take a connection.",
+        "How long a client of the built-in echo or discard may take to send its first byte, one of tcpmux to send its name, and the worker of a pool to take a connection.",
     ),
     key(
         "drain",
@@ -451,40 +431,9 @@ pub static BANNER_FILE: &[Key] = &[key("file", Path, "must be said", "The file t
 pub static QUOTES_FILE: &[Key] =
     &[key("file", Path, "must be said", "The file that holds the quotes, with a line `%` between them.")];
 
-/// `rlimits.NAME = { … }`; the values are read as the limit itself is.
-pub static SOFT_HARD: &[Key] = &[
-    key("soft", Any, "must be said", "The limit in force."),
-    key("hard", Any, "must be said", "How far the program may raise it."),
-];
-
 static SERVICE_LOG: &[Key] = &[
     key("success", Flag, "true", "Write start and end lines."),
     key("failure", Flag, "true", "Write refuse lines."),
     key("facility", Word(&FACILITIES), "that of [log]", "The syslog facility of the service."),
     key("level", Word(&LEVELS), "info", "The level of start and end lines."),
-];
-
-/// `rlimits`.
-pub static RLIMITS: &[Key] = &[
-    rlimit("as", Resource::As, Measure::Size, "Address space."),
-    rlimit("core", Resource::Core, Measure::Size, "Core files."),
-    rlimit("cpu", Resource::Cpu, Measure::Seconds, "Processor time, in whole seconds."),
-    rlimit("data", Resource::Data, Measure::Size, "Data segment."),
-    rlimit("fsize", Resource::Fsize, Measure::Size, "Size of a file."),
-    rlimit("locks", Resource::Locks, Measure::Count, "File locks."),
-    rlimit("memlock", Resource::Memlock, Measure::Size, "Locked memory."),
-    rlimit("msgqueue", Resource::Msgqueue, Measure::Size, "POSIX message queues."),
-    rlimit("nice", Resource::Nice, Measure::Count, "Ceiling of the niceness, 20 minus it."),
-    rlimit("nofile", Resource::Nofile, Measure::Count, "Open files."),
-    rlimit("nproc", Resource::Nproc, Measure::Count, "Processes of the user."),
-    rlimit("rss", Resource::Rss, Measure::Size, "Resident memory."),
-    rlimit("rtprio", Resource::Rtprio, Measure::Count, "Real-time priority."),
-    rlimit(
-        "rttime",
-        Resource::Rttime,
-        Measure::Microseconds,
-        "Real-time processor time without a blocking call.",
-    ),
-    rlimit("sigpending", Resource::Sigpending, Measure::Count, "Pending signals."),
-    rlimit("stack", Resource::Stack, Measure::Size, "Stack."),
 ];

@@ -1,14 +1,14 @@
 //! What a key is, and finding one in the key table ([`super::key_table`]). The table drives reading, the hints for unknown keys, the "not served yet" errors, the
 //! JSON Schema and the key reference of superd.toml(5): a key exists everywhere or nowhere.
 
-pub use super::key_table::{
-    BANNER_FILE, DAEMON, HOURS_TIMES, LISTEN_AT, LOG, QUOTES_FILE, RULE, SERVICE, SET_FILES, SOFT_HARD, TOP,
-};
+pub use super::access_table::{HOURS_TIMES, RULE, SET_FILES};
+pub use super::key_table::{BANNER_FILE, DAEMON, LISTEN_AT, LOG, QUOTES_FILE, SERVICE, TOP, WRAP};
 pub use super::option_table::SOCKET;
+pub use super::rlimit_table::SOFT_HARD;
 
 use crate::model::endpoint::{Endpoint, Transport, UnixKind};
 
-use super::key_table::RLIMITS;
+use super::rlimit_table::RLIMITS;
 use super::settings::Resource;
 
 /// A key of a table.

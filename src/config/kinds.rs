@@ -11,12 +11,13 @@ use crate::model::rate::LoadAverage;
 use super::clients;
 use super::draft::{Said, Value, Who};
 use super::files;
-use super::keys::{self, Key, Kind, Measure};
+use super::keys::{self, Key, Kind};
 use super::listens;
 use super::mistype::{MANY_WORDS, wrong_type};
 use super::names;
 use super::quotes;
 use super::reader::{self, Context};
+use super::rlimits;
 use super::settings::RlimitPair;
 use super::values::{self, Complaint};
 
@@ -90,9 +91,11 @@ pub fn read(cx: &mut Context<'_>, title: &str, kind: Kind, value: Item<'_, '_>) 
         (Kind::Files, DeValue::Array(items)) => names::files(cx, title, value, items).map(Value::Files),
         (Kind::Windows, DeValue::Array(items)) => names::windows(cx, title, value, items).map(Value::Windows),
         (Kind::Rows(inner), DeValue::Array(items)) => clients::rows(cx, title, inner, value, items),
-        (Kind::Rlimit(_, measure), DeValue::Table(table)) => soft_and_hard(cx, title, measure, value, table),
+        (Kind::Rlimit(_, measure), DeValue::Table(table)) => {
+            rlimits::soft_and_hard(cx, title, measure, value, table)
+        }
         (Kind::Rlimit(_, measure), _) => {
-            let both = rlimit(cx, title, kind, measure, value)?;
+            let both = rlimits::rlimit(cx, title, kind, measure, value)?;
             Some(Value::Rlimit(RlimitPair { soft: both, hard: both }))
         }
         _ => {
@@ -150,7 +153,13 @@ pub(super) fn argument<'v>(
     Some(text)
 }
 
-fn integer(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, least: i64, most: i64) -> Option<i64> {
+pub(super) fn integer(
+    cx: &mut Context<'_>,
+    title: &str,
+    value: Item<'_, '_>,
+    least: i64,
+    most: i64,
+) -> Option<i64> {
     let number = value.get_ref().as_integer()?;
     let parsed = i64::from_str_radix(number.as_str(), number.radix()).ok();
     if let Some(fits) = parsed.filter(|n| (least..=most).contains(n)) {
@@ -163,7 +172,7 @@ fn integer(cx: &mut Context<'_>, title: &str, value: Item<'_, '_>, least: i64, m
     None
 }
 
-fn whole_seconds(text: &str) -> Result<std::time::Duration, Complaint> {
+pub(super) fn whole_seconds(text: &str) -> Result<std::time::Duration, Complaint> {
     let time = values::duration(text)?;
     if time.subsec_nanos() != 0 || time.as_secs() > 0x7fff_ffff {
         return Err(Complaint::new(format!("`{text}` is not made of whole seconds"))
@@ -398,62 +407,4 @@ pub(super) fn file(
             cx.error(code, value.span(), message, None);
         })
         .ok()
-}
-
-fn soft_and_hard(
-    cx: &mut Context<'_>,
-    title: &str,
-    measure: Measure,
-    value: Item<'_, '_>,
-    table: &DeTable<'_>,
-) -> Option<Value> {
-    let (mut soft, mut hard) = (None, None);
-    for (name, item) in table {
-        let target = match name.get_ref().as_ref() {
-            "soft" => &mut soft,
-            "hard" => &mut hard,
-            other => {
-                reader::unknown_key(cx, keys::SOFT_HARD, other, name.span(), &format!("`{title}`"));
-                continue;
-            }
-        };
-        let kind = Kind::Rlimit(super::settings::Resource::As, measure);
-        *target = Some(rlimit(cx, title, kind, measure, item)?);
-    }
-    let (Some(soft), Some(hard)) = (soft, hard) else {
-        cx.complain(title, value.span(), Complaint::new("both `soft` and `hard` must be said"));
-        return None;
-    };
-    if soft > hard {
-        cx.complain(title, value.span(), Complaint::new("`soft` is beyond `hard`"));
-        return None;
-    }
-    Some(Value::Rlimit(RlimitPair { soft, hard }))
-}
-
-fn rlimit(
-    cx: &mut Context<'_>,
-    title: &str,
-    kind: Kind,
-    measure: Measure,
-    value: Item<'_, '_>,
-) -> Option<u64> {
-    match (measure, value.get_ref()) {
-        (_, DeValue::String(text)) if text == "unlimited" => Some(u64::MAX),
-        (Measure::Count, DeValue::Integer(_)) => {
-            integer(cx, title, value, 0, i64::MAX).and_then(|n| u64::try_from(n).ok())
-        }
-        (Measure::Size, DeValue::String(text)) => checked(cx, title, value, values::size(text)),
-        (Measure::Seconds, DeValue::String(text)) => {
-            checked(cx, title, value, whole_seconds(text)).map(|time| time.as_secs())
-        }
-        (Measure::Microseconds, DeValue::String(text)) => {
-            let time = checked(cx, title, value, values::duration(text))?;
-            u64::try_from(time.as_micros()).ok()
-        }
-        _ => {
-            wrong_type(cx, title, kind, value);
-            None
-        }
-    }
 }

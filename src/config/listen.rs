@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::model::endpoint::{Endpoint, Transport, UnixKind};
+use crate::model::mux::MuxName;
 
 use super::keys::nearest_word;
 use super::values::Complaint;
@@ -26,7 +27,7 @@ pub enum Listen {
     /// `systemd:`.
     Passed(String),
     /// `tcpmux:`: no socket of its own.
-    TcpMux(String),
+    TcpMux(MuxName),
 }
 
 impl Listen {
@@ -68,8 +69,19 @@ impl Listen {
 }
 
 /// The protocols that are served, for those who missed them.
-const PROTOCOLS: [&str; 10] =
-    ["tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unix-dgram", "unix-seqpacket", "systemd"];
+const PROTOCOLS: [&str; 11] = [
+    "tcp",
+    "tcp4",
+    "tcp6",
+    "udp",
+    "udp4",
+    "udp6",
+    "unix",
+    "unix-dgram",
+    "unix-seqpacket",
+    "systemd",
+    "tcpmux",
+];
 
 fn no_protocol(text: &str) -> Complaint {
     let complaint = Complaint::new(format!("`{text}` does not say a protocol"));
@@ -150,6 +162,11 @@ mod tests {
         );
         check("udp:224.0.0.251%eth0:79", Err("`224.0.0.251` is no port"));
         check("tcpmux:x", Ok(""));
+        check(
+            "tcpmux:Help",
+            Err("`Help` is no name of a service: a client of tcpmux asks for the list by it"),
+        );
+        check(&format!("tcpmux:{}", "x".repeat(65)), Err("the name has 65 bytes, and 64 are the most"));
         check("tcpmux:", Err("the name is missing"));
         check("tcpmux:a b", Err("`a b` is no name of tcpmux: they are printable ASCII without blanks"));
     }

@@ -17,6 +17,7 @@ pub fn reference() -> String {
     let _ = section(&mut page, "THE TOP OF A FILE", keys::TOP);
     let _ = section(&mut page, "[daemon]", keys::DAEMON);
     let _ = section(&mut page, "[log]", keys::LOG);
+    let _ = section(&mut page, "[wrap]", keys::WRAP);
     let _ = section(&mut page, "[service.NAME] AND [defaults]", keys::SERVICE);
     for key in keys::SERVICE.iter().filter(|key| key.service == Served::Now) {
         if let Kind::Table(inner) = key.kind {

@@ -5,6 +5,7 @@
 //! programs. Both put what is wrong into one [`diagnostic::Report`].
 
 pub mod access;
+pub mod access_table;
 pub mod admit;
 pub mod check;
 pub mod clients;
@@ -25,15 +26,19 @@ pub mod listens;
 pub mod load;
 pub mod manual;
 pub mod mistype;
+pub mod mux;
 pub mod names;
 pub mod obstacles;
 pub mod option_table;
+pub mod policy_scope;
 pub mod pools;
 pub mod program;
 pub mod quotes;
 pub mod reach;
 pub mod reader;
 pub mod resolve;
+pub mod rlimit_table;
+pub mod rlimits;
 pub mod schema;
 pub mod serves;
 pub mod settings;

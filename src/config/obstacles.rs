@@ -67,6 +67,14 @@ pub fn of_option(name: &str, endpoints: &[Endpoint]) -> Option<Complaint> {
     (!holds).then(|| Complaint::new(format!("it is {}, and the service has no such listener", fits.words())))
 }
 
+/// Why no socket option of a service can hold that has no listener of its own.
+pub fn of_option_behind_tcpmux() -> Complaint {
+    Complaint::new(
+        "its connections come through the listener of `tcpmux`, and the service has none of its own",
+    )
+    .hint("it is a key of the service with `builtin = \"tcpmux\"`")
+}
+
 /// Does no listener make connections?
 pub fn only_datagrams(endpoints: &[Endpoint]) -> bool {
     !endpoints.is_empty() && endpoints.iter().all(Endpoint::is_datagram)
@@ -74,7 +82,7 @@ pub fn only_datagrams(endpoints: &[Endpoint]) -> bool {
 
 /// Is the answer of this built-in service one text, sent before a client says anything?
 pub fn answers_at_once(builtin: &str) -> bool {
-    matches!(builtin, "daytime" | "time" | "qotd")
+    matches!(builtin, "daytime" | "time" | "qotd" | "sensor")
 }
 
 fn wait(way: Way) -> Option<Complaint> {
@@ -143,6 +151,11 @@ fn of_a_builtin(name: &str, values: &Values, endpoints: &[Endpoint]) -> Option<C
         return Some(no_connection());
     }
     match name {
+        _ if builtin == "sensor" => Some(Complaint::new("`sensor` closes at once")),
+        "session" | "idle" if builtin == "tcpmux" => Some(
+            Complaint::new("`tcpmux` waits for the name alone; then the other service's timeouts hold")
+                .hint("`timeout.handshake` is for the name"),
+        ),
         _ if answers_at_once(builtin) => Some(Complaint::new(format!(
             "the answer of `{builtin}` is sent at once, superd waits for nothing"
         ))),

@@ -44,7 +44,8 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, way: Way, repor
             service.values.remove(path);
         }
     }
-    let mut judge = Judge { service, own, kinds: Kinds::of(service), report };
+    let only_datagrams = !endpoints.is_empty() && endpoints.iter().all(is_udp);
+    let mut judge = Judge { service, own, kinds: Kinds::of(service), only_datagrams, report };
     for path in RULES.into_iter().chain(BELONGING) {
         match &reach {
             Reach::Nothing(way) => judge.all(path, &obstacles::no_accept(path, *way)),
@@ -55,10 +56,11 @@ pub fn service(service: &mut ServiceDraft, own: &BTreeSet<Path>, way: Way, repor
     }
 }
 
+fn is_udp(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Inet(InetEndpoint { transport: Transport::Udp, .. }))
+}
+
 fn reach(way: Way, endpoints: &[Endpoint]) -> Reach {
-    let is_udp = |endpoint: &Endpoint| {
-        matches!(endpoint, Endpoint::Inet(InetEndpoint { transport: Transport::Udp, .. }))
-    };
     match way {
         Way::Wait if endpoints.iter().all(is_udp) => Reach::Address(way),
         Way::Wait | Way::Listen => Reach::Nothing(way),
@@ -76,13 +78,15 @@ struct Kinds {
 impl Kinds {
     fn of(service: &ServiceDraft) -> Self {
         let listens = service.values.listens();
-        // What is passed may be of either kind.
+        // What is passed, or behind tcpmux, may be of either kind.
         let any = |is: fn(&Listen) -> bool| {
             listens.is_empty()
-                || listens.iter().any(|said| is(&said.value) || matches!(said.value, Listen::Passed(_)))
+                || listens.iter().any(|said| {
+                    is(&said.value) || matches!(said.value, Listen::Passed(_) | Listen::TcpMux(_))
+                })
         };
         Self {
-            internet: any(|listen| matches!(listen, Listen::Inet(_) | Listen::TcpMux(_))),
+            internet: any(|listen| matches!(listen, Listen::Inet(_))),
             unix: any(|listen| matches!(listen, Listen::Unix(_))),
         }
     }
@@ -92,6 +96,7 @@ struct Judge<'j> {
     service: &'j ServiceDraft,
     own: &'j BTreeSet<Path>,
     kinds: Kinds,
+    only_datagrams: bool,
     report: &'j mut Report,
 }
 
@@ -131,7 +136,7 @@ impl Judge<'_> {
             ("mode", unseen()),
             ("log", unseen()),
         ] {
-            let seen = way != Way::Wait && matches!(key, "mode" | "log");
+            let seen = !self.only_datagrams && matches!(key, "mode" | "log");
             if let Some(spot) = rule.spot(("", key)).filter(|_| !seen) {
                 self.say(path, spot, &format!("`{key}`"), &complaint);
             }

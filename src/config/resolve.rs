@@ -14,6 +14,7 @@ use super::conflict;
 use super::diagnostic::{Diagnostic, Report, Spot};
 use super::draft::{Draft, Said, ServiceDraft, SetDraft, Values};
 use super::endpoints;
+use super::mux;
 use super::pools;
 use super::program;
 use super::serves;
@@ -141,14 +142,14 @@ fn daemon(draft: &Draft, system: &dyn System, situation: &Situation, report: &mu
     })
 }
 
-fn check_zone(zone: &str, spot: &Spot, system: &dyn System, report: &mut Report) {
+pub(super) fn check_zone(zone: &str, spot: &Spot, system: &dyn System, report: &mut Report) {
     if zone != "local" && !system.has_zone(zone) {
         let diagnostic = Diagnostic::error("unknown-zone", spot, format!("there is no time zone `{zone}`"));
         report.add(diagnostic.hint("`timedatectl list-timezones` lists them; the package tzdata has them"));
     }
 }
 
-fn sets(draft: &Draft, report: &Report) -> Sets {
+pub(super) fn sets(draft: &Draft, report: &Report) -> Sets {
     let set = |set: &SetDraft| Set {
         place: report.place(&set.spot),
         networks: set.networks.clone(),
@@ -158,7 +159,7 @@ fn sets(draft: &Draft, report: &Report) -> Sets {
     draft.sets.iter().map(|(name, draft)| (name.clone(), set(draft))).collect()
 }
 
-fn hours(draft: &Draft, system: &dyn System, report: &mut Report) -> Hours {
+pub(super) fn hours(draft: &Draft, system: &dyn System, report: &mut Report) -> Hours {
     let of_daemon = draft.daemon.text(("", "zone")).unwrap_or("local");
     let mut all = Hours::new();
     for (name, hours) in &draft.hours {
@@ -172,7 +173,7 @@ fn hours(draft: &Draft, system: &dyn System, report: &mut Report) -> Hours {
     all
 }
 
-fn log(values: &Values, system: &dyn System, report: &mut Report) -> Option<Log> {
+pub(super) fn log(values: &Values, system: &dyn System, report: &mut Report) -> Option<Log> {
     if let (Some(file), Some(spot)) = (values.path(("", "target")), values.spot(("", "target"))) {
         // Without it every line would be lost, and only the fallback would hear of it.
         let folder = file.parent().unwrap_or(Path::new("/"));
@@ -231,6 +232,7 @@ fn resolve_service(
         place: report.place(&draft.spot),
         enabled: values.flag(("", "enabled")).unwrap_or(true),
         endpoints: endpoints.into_iter().collect::<Option<Vec<_>>>()?.concat(),
+        mux_names: mux::names(draft).map(|(name, _)| name.clone()).collect(),
         socket: socket(values),
         serves: serves?,
         access: access?,
@@ -243,24 +245,29 @@ fn resolve_service(
             handshake: values.time(("timeout", "handshake")).unwrap_or(Duration::from_secs(10)),
             idle: values.time(("timeout", "idle")),
         },
-        banners: Banners {
-            accept: values.bytes(("banner", "accept")),
-            refuse: values.bytes(("banner", "refuse")),
-            busy: values.bytes(("banner", "busy")),
-        },
-        log: ServiceLog {
-            success: values.flag(("log", "success")).unwrap_or(true),
-            failure: values.flag(("log", "failure")).unwrap_or(true),
-            facility: facility(values.text(("log", "facility"))),
-            level: word(values, ("log", "level"), Level::Info)
-                .filter(|_| values.get(("log", "level")).is_some()),
-        },
+        banners: banners(values),
+        log: service_log(values),
     })
 }
 
+pub(super) fn banners(values: &Values) -> Banners {
+    Banners {
+        accept: values.bytes(("banner", "accept")),
+        refuse: values.bytes(("banner", "refuse")),
+        busy: values.bytes(("banner", "busy")),
+    }
+}
+
+pub(super) fn service_log(values: &Values) -> ServiceLog {
+    ServiceLog {
+        success: values.flag(("log", "success")).unwrap_or(true),
+        failure: values.flag(("log", "failure")).unwrap_or(true),
+        facility: facility(values.text(("log", "facility"))),
+        level: word(values, ("log", "level"), Level::Info).filter(|_| values.get(("log", "level")).is_some()),
+    }
+}
+
 fn limits(values: &Values) -> Option<Limits> {
-    let prefix = values.inline(("limits", "source_prefix"));
-    let default = SourcePrefix::default();
     let lifted = values.is_cleared(("limits", "connections"));
     let default_connections = match Way::of(values)? {
         Way::Wait => Some(1),
@@ -277,21 +284,30 @@ fn limits(values: &Values) -> Option<Limits> {
         rate_per_source: values.rate(("limits", "rate_per_source")),
         load: values.load(("limits", "load")),
         on_limit: word(values, ("limits", "on_limit"), OnLimit::Queue)?,
-        source_prefix: SourcePrefix {
-            v4: prefix.and_then(|p| p.number(("", "v4"))).unwrap_or(default.v4),
-            v6: prefix.and_then(|p| p.number(("", "v6"))).unwrap_or(default.v6),
-        },
+        source_prefix: source_prefix(values),
     })
 }
 
-/// One key of the table switches it on.
+pub(super) fn source_prefix(values: &Values) -> SourcePrefix {
+    let prefix = values.inline(("limits", "source_prefix"));
+    let default = SourcePrefix::default();
+    SourcePrefix {
+        v4: prefix.and_then(|p| p.number(("", "v4"))).unwrap_or(default.v4),
+        v6: prefix.and_then(|p| p.number(("", "v6"))).unwrap_or(default.v6),
+    }
+}
+
+/// One key of the table switches it on. A decoy always bans, at once, and for being come to alone.
 fn ban(values: &Values) -> Option<Ban> {
+    let is_decoy = values.text(("", "builtin")) == Some("sensor");
+    let (after, on): (_, &[Offence]) =
+        if is_decoy { (1, &[]) } else { (20, &[Offence::Refused, Offence::Rate]) };
     let says = ["after", "within", "for", "on"].iter().any(|key| values.get(("ban", key)).is_some());
-    says.then(|| Ban {
-        after: values.number(("ban", "after")).unwrap_or(20),
+    (says || is_decoy).then(|| Ban {
+        after: values.number(("ban", "after")).unwrap_or(after),
         within: values.time(("ban", "within")).unwrap_or(Duration::from_mins(1)),
         length: values.time(("ban", "for")).unwrap_or(Duration::from_hours(1)),
-        on: values.offences(("ban", "on")).unwrap_or(&[Offence::Refused, Offence::Rate]).to_vec(),
+        on: values.offences(("ban", "on")).unwrap_or(on).to_vec(),
         never: values.exempt(("ban", "never")).to_vec(),
     })
 }

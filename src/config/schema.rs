@@ -73,10 +73,10 @@ fn kind(kind: Kind, inherits: bool) -> Value {
         Kind::Variables | Kind::Include => json!({ "type": "array", "items": text }),
         Kind::Clients | Kind::Users | Kind::Files | Kind::Windows | Kind::Exempt => texts(),
         Kind::HoursName => label(),
-        Kind::Rows(keys) => json!({ "type": "array", "minItems": 1, "items": table(keys, false) }),
+        Kind::Rows(keys) => json!({ "type": "array", "minItems": 1, "items": rows(keys) }),
         Kind::FlagOr(keys) => json!({ "anyOf": [{ "type": "boolean" }, table(keys, false)] }),
-        Kind::Sets => by_label(&json!({ "anyOf": [texts(), table(keys::SET_FILES, false)] })),
-        Kind::Hours => by_label(&json!({ "anyOf": [texts(), table(keys::HOURS_TIMES, false)] })),
+        Kind::Sets => by_label(&json!({ "anyOf": [texts(), rows(keys::SET_FILES)] })),
+        Kind::Hours => by_label(&json!({ "anyOf": [texts(), rows(keys::HOURS_TIMES)] })),
         Kind::Environment => json!({ "type": "object", "additionalProperties": text }),
         Kind::User | Kind::Group => who(),
         Kind::Groups => json!({ "type": "array", "items": who() }),
@@ -104,6 +104,17 @@ fn kind(kind: Kind, inherits: bool) -> Value {
         }),
         Kind::Any => json!({}),
     }
+}
+
+/// A table with keys that must be said.
+fn rows(keys: &'static [Key]) -> Value {
+    let mut table = table(keys, false);
+    let required: Vec<&str> =
+        keys.iter().filter(|key| key.default == "must be said").map(|key| key.name).collect();
+    if let Some(table) = table.as_object_mut() {
+        table.insert("required".into(), json!(required));
+    }
+    table
 }
 
 fn texts() -> Value {
@@ -173,6 +184,11 @@ mod tests {
         assert_eq!(
             schema["properties"]["daemon"]["properties"]["launcher"]["enum"],
             json!(["auto", "staged"])
+        );
+        assert_eq!(service["rule"]["anyOf"][0]["items"]["required"], json!(["action"]));
+        assert_eq!(
+            schema["properties"]["sets"]["additionalProperties"]["anyOf"][1]["required"],
+            json!(["files"])
         );
     }
 }

@@ -1,5 +1,6 @@
 //! By what a service is served, looked up: the program and its user, or the built-in service.
 
+use super::admit;
 use super::diagnostic::{Report, Spot};
 use super::draft::{ServiceDraft, Values};
 use super::obstacles;
@@ -46,6 +47,8 @@ fn builtin(values: &Values) -> Option<Builtin> {
         "daytime" => Builtin::Daytime,
         "time" => Builtin::Time,
         "qotd" => Builtin::Qotd(values.quotes(("", "quotes"))?.to_vec()),
+        "tcpmux" => Builtin::TcpMux,
+        "sensor" => Builtin::Sensor,
         _ => return None,
     })
 }
@@ -55,6 +58,9 @@ pub fn helper_need(service: &ServiceDraft) -> Option<(&Spot, String)> {
     let values = &service.values;
     if let (Some("log"), Some(spot)) = (values.text(STDERR), values.spot(STDERR)) {
         return Some((spot, "`stderr = \"log\"` needs it".to_owned()));
+    }
+    if let Some(spot) = admit::resolver_need(values) {
+        return Some((spot, "superd's resolver, which asks who a client is, needs it".to_owned()));
     }
     match Way::of(values)? {
         Way::Builtin => {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::address::SourcePrefix;
 use crate::model::endpoint::{Endpoint, InterfaceName};
 use crate::model::identity::{Account, Identity};
+use crate::model::mux::MuxName;
 use crate::model::name::ServiceName;
 use crate::model::offence::Offence;
 use crate::model::pattern::ClientPattern;
@@ -234,8 +235,11 @@ pub struct Service {
     pub place: Place,
     /// `false`: checked, but not bound.
     pub enabled: bool,
-    /// What to bind; never empty.
+    /// What to bind; empty only where it has names of tcpmux.
     pub endpoints: Vec<Endpoint>,
+    /// The names by which a client of tcpmux asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mux_names: Vec<MuxName>,
     /// Socket options.
     pub socket: SocketOptions,
     /// By what it is served.
@@ -262,6 +266,15 @@ impl Service {
             Serves::Pool(pool) => Some(&pool.program),
             Serves::Builtin(_) => None,
         }
+    }
+
+    /// What hosts.allow and hosts.deny call it: the name of its process, as with tcpd; else its own.
+    pub fn daemon_name(&self) -> &str {
+        let program = match &self.serves {
+            Serves::Exec(program) | Serves::Wait(program) => program.argv.first(),
+            Serves::Pool(_) | Serves::Builtin(_) => None,
+        };
+        program.map_or(self.name.as_str(), |name| name.rsplit('/').next().unwrap_or(name))
     }
 
     /// Does one process for each listener get the listener itself?
@@ -310,6 +323,10 @@ pub enum Builtin {
     Time,
     /// RFC 865, with its quotes: never none, each at most 512 bytes.
     Qotd(Vec<Vec<u8>>),
+    /// RFC 1078: leads to the services that have names of it.
+    TcpMux,
+    /// A decoy: whoever comes is banned from all services.
+    Sensor,
 }
 
 impl Builtin {
@@ -322,12 +339,14 @@ impl Builtin {
             Self::Daytime => "daytime",
             Self::Time => "time",
             Self::Qotd(_) => "qotd",
+            Self::TcpMux => "tcpmux",
+            Self::Sensor => "sensor",
         }
     }
 
     /// Is a connection answered without a byte from its client? The supervisor does it by itself.
     pub fn answers_at_once(&self) -> bool {
-        matches!(self, Self::Daytime | Self::Time | Self::Qotd(_))
+        matches!(self, Self::Daytime | Self::Time | Self::Qotd(_) | Self::Sensor)
     }
 }
 

@@ -7,9 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::Resource;
 
+/// What a file is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// The daemon's configuration.
+    #[default]
+    Daemon,
+    /// superwrap's policy: services without listeners and without programs.
+    Policy,
+}
+
 /// The circumstances of a load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Situation {
+    /// What the file is for.
+    #[serde(default)]
+    pub scope: Scope,
     /// Judge as for root: users are taken on, files must be safe.
     pub root: bool,
     /// Whom superd runs as; its files are trusted beside root's.
@@ -30,6 +43,7 @@ impl Situation {
     /// As root, at the places of the file system standard.
     pub fn of_root() -> Self {
         Self {
+            scope: Scope::Daemon,
             root: true,
             uid: 0,
             cwd: PathBuf::from("/"),

@@ -193,9 +193,9 @@ impl Entry<'_> {
         Ok(service)
     }
 
-    /// Does the service stand where the entry does, with all its rules?
-    pub fn is_in_place(&self, service: &Service) -> bool {
-        service.place == *self.place && service.access.places().eq(self.places)
+    /// Do the rules of the service stand where the entry's do?
+    pub fn has_its_places(&self, service: &Service) -> bool {
+        service.access.places().eq(self.places)
     }
 
     /// Moves a service that is the same to where the entry stands.

@@ -113,7 +113,11 @@ fn too_late(request: &Request, patience: Duration) -> String {
         Request::Ban { .. } | Request::Unban { .. } => {
             format!("no answer within {seconds} s: see `superctl bans` and superd's log")
         }
-        Request::Status | Request::Socket { .. } | Request::Bans | Request::Explain(_) => {
+        Request::Status
+        | Request::Socket { .. }
+        | Request::Bans
+        | Request::Pool { .. }
+        | Request::Explain(_) => {
             format!("no answer within {seconds} s: see superd's log")
         }
     }

@@ -8,6 +8,7 @@ mod client;
 mod explain;
 mod locate;
 mod offline;
+mod pool;
 mod reload;
 mod socket;
 mod status;
@@ -107,6 +108,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show pools: workers that are busy and idle, clients that wait, restarts, limits
+    Pool {
+        /// This service's pool alone, with its workers
+        service: Option<String>,
+        /// The pools and their workers as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Command {
@@ -121,6 +130,7 @@ impl Command {
                 Request::Ban { who: who.clone(), service: service.clone(), seconds: *seconds }
             }
             Self::Unban { who, service, .. } => Request::Unban { who: who.clone(), service: service.clone() },
+            Self::Pool { service, .. } => Request::Pool { service: service.clone() },
         })
     }
 
@@ -131,7 +141,8 @@ impl Command {
             | Self::Socket { json, .. }
             | Self::Bans { json }
             | Self::Ban { json, .. }
-            | Self::Unban { json, .. } => *json,
+            | Self::Unban { json, .. }
+            | Self::Pool { json, .. } => *json,
             Self::Explain(arguments) => arguments.json,
         }
     }
@@ -219,6 +230,9 @@ fn run(arguments: &Arguments) -> Result<Report, Failure> {
         }
         (Command::Ban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("banned", &list, *json)),
         (Command::Unban { json, .. }, Answer::Bans(list)) => Ok(bans::outcome("lifted", &list, *json)),
+        (Command::Pool { service, json }, Answer::Pool(pools)) => {
+            Ok(pool::report(&pools, service.is_some(), *json))
+        }
         _ => Err(Failure::Error("superd answered something else than what was asked".to_owned())),
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn explain(arguments: &ExplainArgs, file: &Path) -> Result<Report, St
     let asked = Asked::read(&question, &beside.zone, now)?;
     let judges = Judges {
         policy: &Policy::new(&service.access),
-        hosts: beside::hosts_of(&beside.hosts, &service.access).map(AsRef::as_ref),
+        hosts: beside::hosts_of(&beside.hosts, &service.access).map(|hosts| &hosts.tables),
         tables: &beside.tables,
         interfaces: &interfaces,
     };

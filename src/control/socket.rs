@@ -24,8 +24,10 @@ fn text(listener: &ListenerStatus) -> String {
     };
     let queue =
         listener.queue.map(|[waiting, length]| ("queue".to_owned(), format!("{waiting} of {length}")));
-    let rows: Vec<Vec<String>> = queue
+    let dropped = listener.dropped.map(|count| ("dropped".to_owned(), count.to_string()));
+    let rows: Vec<Vec<String>> = [queue, dropped]
         .iter()
+        .flatten()
         .map(|(name, value)| (name, value))
         .chain(&listener.options)
         .map(|(name, value)| vec![format!("  {}", escape(name)), escape(value)])
@@ -51,19 +53,21 @@ mod tests {
             error: None,
             options,
             queue: Some([1, 4096]),
+            dropped: None,
         };
         let unbound = ListenerStatus {
-            endpoint: "tcp:192.0.2.1:79".to_owned(),
+            endpoint: "udp:192.0.2.1:79".to_owned(),
             bound: None,
             error: Some("EADDRNOTAVAIL".to_owned()),
             options: BTreeMap::new(),
             queue: None,
+            dropped: Some(3),
         };
         let both = [bound, unbound];
         assert_eq!(
             report(&both, false).text,
             "tcp:79 bound to 0.0.0.0:79\n  queue      1 of 4096\n  backlog    4096\n  keepalive  off\n\n\
-             tcp:192.0.2.1:79 not bound: EADDRNOTAVAIL\n"
+             udp:192.0.2.1:79 not bound: EADDRNOTAVAIL\n  dropped  3\n"
         );
         assert_eq!(serde_json::from_str::<Vec<ListenerStatus>>(&report(&both, true).text).unwrap(), both);
         assert_eq!(report(&[], false).text, "no listeners: `superctl status` says why\n");

@@ -34,13 +34,14 @@ fn head(status: &Status) -> String {
         clients => format!(", waiting for names {clients}"),
     };
     format!(
-        "superd {}, pid {}, up {}, generation {}: services {}, sessions {}, launches in flight {}{pending}{dropped}\n",
+        "superd {}, pid {}, up {}, generation {}: services {}, sessions {}, workers {}, launches in flight {}{pending}{dropped}\n",
         escape(&status.version),
         status.pid,
         duration(status.uptime),
         status.generation,
         status.services.len(),
         status.sessions,
+        status.workers,
         status.launches,
     )
 }
@@ -132,6 +133,8 @@ mod tests {
             started: 0,
             launch_failed: 0,
             refused: BTreeMap::new(),
+            workers: 0,
+            datagrams: None,
         }
     }
 
@@ -142,6 +145,7 @@ mod tests {
             error: error.map(str::to_owned),
             options: BTreeMap::new(),
             queue: None,
+            dropped: None,
         }
     }
 
@@ -155,6 +159,7 @@ mod tests {
             started: 40,
             launch_failed: 2,
             refused: BTreeMap::from([("per_source".to_owned(), 3), ("connections".to_owned(), 1)]),
+            datagrams: None,
             ..service("finger", "online")
         };
         let ftp = ServiceStatus {
@@ -188,7 +193,7 @@ mod tests {
         assert_eq!(
             shown.text,
             "\
-superd 0.1.0, pid 812, up 1d 1h, generation 2: services 3, sessions 12, launches in flight 0, waiting for names 3, 5 log lines dropped
+superd 0.1.0, pid 812, up 1d 1h, generation 2: services 3, sessions 12, workers 0, launches in flight 0, waiting for names 3, 5 log lines dropped
 SERVICE  STATE     SESSIONS  LISTENERS                      REFUSED
 finger   online    12        0.0.0.0:79 [::]:79             connections=1 per_source=3
   2 launches failed, 40 succeeded

@@ -6,10 +6,12 @@
 pub mod address;
 pub mod client;
 pub mod endpoint;
+pub mod filter;
 pub mod host;
 pub mod identity;
 pub mod label;
 pub mod mistake;
+pub mod mux;
 pub mod name;
 pub mod network;
 pub mod offence;

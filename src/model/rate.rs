@@ -66,6 +66,23 @@ impl Rate {
     }
 }
 
+impl Rate {
+    /// As one word, `20/s/40`: for messages between superd's processes.
+    pub fn word(self) -> String {
+        format!("{}/{}/{}", self.count, self.per.word(), self.burst)
+    }
+
+    /// Reads what [`Rate::word`] wrote.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let mut parts = word.split('/');
+        let (count, per, burst) = (parts.next()?, parts.next()?, parts.next()?);
+        let (_, per) = Per::WORDS.into_iter().find(|(word, _)| *word == per)?;
+        let rate = Self::new(count.parse().ok()?, per, burst.parse().ok()?)?;
+        // One text for each rate: no sign, no zero in front, nothing behind.
+        (rate.word() == word).then_some(rate)
+    }
+}
+
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.count, self.per.word())?;

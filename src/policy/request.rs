@@ -82,6 +82,16 @@ impl Interfaces {
         Self { own, links: links.into_iter().collect() }
     }
 
+    /// Its addresses.
+    pub fn own(&self) -> impl Iterator<Item = IpAddr> {
+        self.own.iter().copied()
+    }
+
+    /// The networks that its interfaces are on.
+    pub fn links(&self) -> impl Iterator<Item = Network> {
+        self.links.iter().copied()
+    }
+
     /// Is it loopback, or one of this host's addresses?
     pub fn is_local(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -15,7 +15,7 @@
 
 use std::fmt;
 use std::iter;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, Range};
 
 use crate::model::network::Network;
@@ -98,6 +98,19 @@ impl Table {
                 self.v6_upper.holds(&self.bytes, upper(ip)) || self.v6.holds(&self.bytes, ip.to_bits())
             }
         }
+    }
+
+    /// Its networks, but those that others cover.
+    pub fn list(&self) -> impl Iterator<Item = Network> {
+        let v4 = self
+            .v4
+            .list::<u32>(&self.bytes)
+            .map(|(first, prefix)| (Ipv4Addr::from_bits(first).into(), prefix));
+        let v6_upper =
+            self.v6_upper.list::<u64>(&self.bytes).map(|(upper, prefix)| (u128::from(upper) << 64, prefix));
+        let v6 = v6_upper.chain(self.v6.list::<u128>(&self.bytes));
+        let v6 = v6.map(|(first, prefix)| (Ipv6Addr::from_bits(first).into(), prefix));
+        v4.chain(v6).filter_map(|(first, prefix)| Network::new(first, prefix))
     }
 
     /// How many networks it was made of.
@@ -191,6 +204,12 @@ impl Kind {
             return key == first;
         }
         bytes.get(self.prefixes.start + at).is_some_and(|prefix| key.agrees(first, *prefix))
+    }
+
+    fn list<K: Key>(&self, bytes: &[u8]) -> impl Iterator<Item = (K, u8)> {
+        let firsts = self.levels.last().and_then(|level| bytes.get(level.clone())).unwrap_or_default();
+        let prefixes = bytes.get(self.prefixes.clone()).unwrap_or_default();
+        firsts.chunks(K::SIZE).filter_map(K::read).zip(prefixes.iter().copied())
     }
 
     fn last_up_to<K: Key>(&self, bytes: &[u8], key: K) -> Option<(K, usize)> {
@@ -321,9 +340,16 @@ mod tests {
     fn check(networks: &[&str], inside: &[&str], outside: &[&str]) {
         let table = table(networks);
         assert_eq!(table.networks(), networks.len() as u64);
+        let again = Table::of(&table.list().collect::<Vec<_>>());
+        assert!(again.list().eq(table.list()));
         for (addresses, expected) in [(inside, true), (outside, false)] {
             for address in addresses {
                 assert_eq!(table.contains(address.parse().unwrap()), expected, "{address} in {networks:?}");
+                assert_eq!(
+                    again.contains(address.parse().unwrap()),
+                    expected,
+                    "{address} in {networks:?}, again"
+                );
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::label::Label;
+use crate::model::network::Network;
 
 use super::hours::Hours;
 use super::table::Table;
@@ -28,6 +29,11 @@ impl NamedSet {
     /// Is the address in it?
     pub fn contains(&self, address: IpAddr) -> bool {
         self.tables.iter().any(|table| table.contains(address))
+    }
+
+    /// Its networks, but those that others cover.
+    pub fn list(&self) -> impl Iterator<Item = Network> {
+        self.tables.iter().flat_map(Table::list)
     }
 
     /// How many networks it was made of.

@@ -8,12 +8,11 @@ use std::rc::Rc;
 use jiff::tz::TimeZone;
 
 use crate::config::access::{self, Access, Sets};
-use crate::policy::hosts_access;
 use crate::policy::hours::Hours;
 use crate::policy::table::Table;
 use crate::policy::tables::Tables;
 
-use super::tables::{HostsFiles, decode, zone};
+use super::tables::{Hosts, HostsFiles, decode, zone};
 
 /// All of it.
 #[derive(Debug)]
@@ -22,8 +21,10 @@ pub struct Beside {
     pub tables: Tables,
     /// That of `[daemon]`.
     pub zone: TimeZone,
+    /// The same, as it came.
+    pub zone_bytes: Rc<[u8]>,
     /// hosts.allow and hosts.deny of those services that ask them.
-    pub hosts: Vec<(HostsFiles, Rc<hosts_access::Tables>)>,
+    pub hosts: Vec<(HostsFiles, Rc<Hosts>)>,
 }
 
 /// What the configuration names.
@@ -52,9 +53,9 @@ pub fn open<B: Deref<Target = [u8]> + 'static>(block: B, named: &Named<'_>) -> R
     let block = Rc::new(block);
     let parts = decode(&block).map_err(|_| Unfit("the tables are malformed".to_owned()))?;
     let missing = |what: &str, name: &str| Unfit(format!("{what} `{name}` is missing"));
+    let zone_bytes = |name: &String| parts.zones.get(name).and_then(|range| block.get(range.clone()));
     let zone = |name: &String| {
-        let bytes = parts.zones.get(name).and_then(|range| block.get(range.clone()));
-        bytes.and_then(|bytes| zone(name, bytes)).ok_or_else(|| missing("the time zone", name))
+        zone_bytes(name).and_then(|bytes| zone(name, bytes)).ok_or_else(|| missing("the time zone", name))
     };
     let mut tables = Tables::default();
     for name in named.sets.keys() {
@@ -72,14 +73,12 @@ pub fn open<B: Deref<Target = [u8]> + 'static>(block: B, named: &Named<'_>) -> R
         let compiled = serde_json::from_slice(bytes).map_err(|error| Unfit(error.to_string()))?;
         hosts.push((files.clone(), Rc::new(compiled)));
     }
-    Ok(Beside { tables, zone: zone(named.zone)?, hosts })
+    let bytes = zone_bytes(named.zone).unwrap_or_default().into();
+    Ok(Beside { tables, zone: zone(named.zone)?, zone_bytes: bytes, hosts })
 }
 
 /// The hosts files that a service asks.
-pub fn hosts_of<'h>(
-    hosts: &'h [(HostsFiles, Rc<hosts_access::Tables>)],
-    access: &Access,
-) -> Option<&'h Rc<hosts_access::Tables>> {
+pub fn hosts_of<'h>(hosts: &'h [(HostsFiles, Rc<Hosts>)], access: &Access) -> Option<&'h Rc<Hosts>> {
     let asked = access.hosts_access.as_ref()?;
     let is_asked = |(allow, deny): &HostsFiles| *allow == asked.allow && *deny == asked.deny;
     hosts.iter().find(|(files, _)| is_asked(files)).map(|(_, tables)| tables)

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::explain::{Explained, Question};
-pub use super::status::{ListenerStatus, ServiceStatus, Status};
+pub use super::status::{
+    DatagramStatus, ListenerStatus, PoolLimits, PoolStatus, ServiceStatus, Status, WorkerStatus,
+};
 
 /// The version of the language.
 pub const VERSION: u32 = 1;
@@ -54,16 +56,23 @@ pub enum Request {
         #[serde(skip_serializing_if = "Option::is_none")]
         service: Option<String>,
     },
+    /// Pools and their workers.
+    Pool {
+        /// Of this service alone.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
 }
 
 impl Request {
     /// The words that `do` may be.
-    pub const WORDS: [&'static str; 7] = ["status", "reload", "socket", "bans", "explain", "ban", "unban"];
+    pub const WORDS: [&'static str; 8] =
+        ["status", "reload", "socket", "pool", "bans", "explain", "ban", "unban"];
 
     /// Whether it changes anything, and thus needs the right to.
     pub fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Socket { .. } | Self::Bans | Self::Explain(_) => false,
+            Self::Status | Self::Socket { .. } | Self::Bans | Self::Pool { .. } | Self::Explain(_) => false,
             Self::Reload | Self::Ban { .. } | Self::Unban { .. } => true,
         }
     }
@@ -101,6 +110,8 @@ pub enum Answer {
     Reload(ReloadReport),
     /// To `socket`.
     Socket(Vec<ListenerStatus>),
+    /// To `pool`.
+    Pool(Vec<PoolStatus>),
     /// To `bans`; to `ban` the ban that holds now, to `unban` those that were lifted.
     Bans(Vec<BanStatus>),
     /// To `explain`.
@@ -164,6 +175,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, Refusal> {
             who: take_text(&mut fields, "who")?,
             service: take_optional_text(&mut fields, "service")?,
         },
+        "pool" => Request::Pool { service: take_optional_text(&mut fields, "service")? },
         other => {
             let known = Request::WORDS.join(", ");
             return Err(Refusal::new(format!("unknown request {other:?}; this superd knows {known}")));
@@ -210,8 +222,9 @@ pub fn parse_reply(line: &[u8]) -> Result<Reply, BadReply> {
     let reload = line.reload.map(Answer::Reload);
     let socket = line.socket.map(Answer::Socket);
     let bans = line.bans.map(Answer::Bans);
+    let pool = line.pool.map(Answer::Pool);
     let explain = line.explain.map(Answer::Explain);
-    match status.or(reload).or(socket).or(bans).or(explain) {
+    match status.or(reload).or(socket).or(bans).or(pool).or(explain) {
         Some(answer) => Ok(Reply::Done(Box::new(answer))),
         None => Err(BadReply::Malformed("it holds no answer".to_owned())),
     }
@@ -251,6 +264,8 @@ struct ReplyLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bans: Option<&'a [BanStatus]>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<&'a [PoolStatus]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<&'a Explained>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<&'a [String]>,
@@ -265,6 +280,7 @@ impl<'a> From<&'a Reply> for ReplyLine<'a> {
             reload: None,
             socket: None,
             bans: None,
+            pool: None,
             explain: None,
             errors: None,
         };
@@ -275,6 +291,7 @@ impl<'a> From<&'a Reply> for ReplyLine<'a> {
                 Answer::Reload(report) => Self { reload: Some(report), ..empty },
                 Answer::Socket(listeners) => Self { socket: Some(listeners), ..empty },
                 Answer::Bans(bans) => Self { bans: Some(bans), ..empty },
+                Answer::Pool(pools) => Self { pool: Some(pools), ..empty },
                 Answer::Explain(explained) => Self { explain: Some(explained), ..empty },
             },
         }
@@ -290,6 +307,7 @@ struct OwnedReplyLine {
     reload: Option<ReloadReport>,
     socket: Option<Vec<ListenerStatus>>,
     bans: Option<Vec<BanStatus>>,
+    pool: Option<Vec<PoolStatus>>,
     explain: Option<Box<Explained>>,
     #[serde(default)]
     errors: Vec<String>,
@@ -346,179 +364,4 @@ fn take_number(fields: &mut Map<String, Value>, key: &str) -> Result<u64, Refusa
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn check_request(line: &str, expected: Result<Request, &str>) {
-        match (parse_request(line.as_bytes()), expected) {
-            (Ok(request), Ok(wanted)) => assert_eq!(request, wanted, "{line}"),
-            (Err(refusal), Err(word)) => {
-                assert!(refusal.errors.iter().any(|e| e.contains(word)), "{line}: {refusal:?}");
-            }
-            (other, _) => panic!("{line}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn requests() {
-        let socket = Request::Socket { service: "finger".to_owned() };
-        check_request(r#"{"v":1,"do":"status"}"#, Ok(Request::Status));
-        check_request("{ \"do\" : \"reload\", \"v\" : 1 }\r\n", Ok(Request::Reload));
-        check_request(r#"{"v":1,"do":"socket","service":"finger"}"#, Ok(socket));
-        check_request("", Err("JSON object"));
-        check_request("[]", Err("JSON object"));
-        check_request("{}{}", Err("JSON object"));
-        check_request("\u{0}", Err("JSON object"));
-        check_request(r#"{"do":"status"}"#, Err("no version"));
-        check_request(r#"{"v":2,"do":"status"}"#, Err("speaks 1"));
-        check_request(r#"{"v":"1","do":"status"}"#, Err("speaks 1"));
-        check_request(r#"{"v":1.5,"do":"status"}"#, Err("speaks 1"));
-        check_request(r#"{"v":1}"#, Err("no \"do\""));
-        check_request(r#"{"v":1,"do":7}"#, Err("is a string"));
-        check_request(r#"{"v":1,"do":"explode"}"#, Err("status, reload, socket, bans, explain, ban, unban"));
-        let ban = Request::Ban { who: "uid:7".to_owned(), service: None, seconds: 60 };
-        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":60}"#, Ok(ban));
-        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":-1}"#, Err("is a whole number"));
-        check_request(r#"{"v":1,"do":"ban","who":"uid:7"}"#, Err("no \"seconds\""));
-        check_request(r#"{"v":1,"do":"ban","who":"uid:7","seconds":1,"service":7}"#, Err("is a string"));
-        check_request(r#"{"v":1,"do":"unban"}"#, Err("no \"who\""));
-        check_request(r#"{"v":1,"do":"socket"}"#, Err("no \"service\""));
-        check_request(r#"{"v":1,"do":"status","service":"x"}"#, Err("unknown key"));
-        check_request(&format!("{}{{}}", " ".repeat(MAX_REQUEST)), Err("at most 4096"));
-        check_request(&"[".repeat(MAX_REQUEST), Err("JSON object"));
-    }
-
-    #[test]
-    fn every_word_is_read_and_written() {
-        let who = || "192.0.2.0/24".to_owned();
-        let requests = [
-            Request::Status,
-            Request::Reload,
-            Request::Socket { service: "a \n\u{1b}".to_owned() },
-            Request::Bans,
-            Request::Explain(Question {
-                service: "a".to_owned(),
-                client: "uid:7".to_owned(),
-                uid: Some(7),
-                ..Question::default()
-            }),
-            Request::Ban { who: who(), service: Some("a".to_owned()), seconds: 60 },
-            Request::Unban { who: who(), service: None },
-        ];
-        assert_eq!(requests.len(), Request::WORDS.len());
-        for (request, word) in requests.iter().zip(Request::WORDS) {
-            let line = encode_request(request);
-            assert!(String::from_utf8_lossy(&line).contains(&format!("\"do\":\"{word}\"")));
-            assert_eq!(parse_request(&line).as_ref(), Ok(request));
-        }
-    }
-
-    #[test]
-    fn replies_come_back_as_they_were() {
-        for (reply, start) in replies() {
-            let line = encode_reply(&reply);
-            let text = String::from_utf8(line.clone()).unwrap();
-            assert!(text.starts_with(start), "{text}");
-            assert_eq!(text.find('\n'), Some(text.len() - 1), "{text}");
-            assert_eq!(parse_reply(&line), Ok(reply));
-        }
-    }
-
-    #[test]
-    fn a_newer_superd_may_say_more() {
-        let line = br#"{"v":1,"ok":true,"new":1,"reload":{"generation":2,"kept":[],"changed":[],"opened":[],
-            "closed":[],"warnings":[],"newer":{}}}"#;
-        let report = ReloadReport { generation: 2, ..ReloadReport::default() };
-        assert_eq!(parse_reply(line), Ok(Reply::Done(Box::new(Answer::Reload(report)))));
-        assert_eq!(parse_reply(br#"{"v":9,"ok":true}"#), Err(BadReply::Version(9)));
-        assert!(matches!(parse_reply(br#"{"v":1,"ok":true}"#), Err(BadReply::Malformed(_))));
-    }
-
-    #[test]
-    fn an_answer_beyond_the_bound_is_a_refusal() {
-        let reply = Reply::Refused(Refusal::new("x".repeat(MAX_REPLY)));
-        let line = encode_reply(&reply);
-        assert!(line.len() < 200);
-        assert!(matches!(parse_reply(&line), Ok(Reply::Refused(_))));
-    }
-
-    const SPICE: &[u8] = b"\"{}[]:,\\0e\xff";
-
-    /// Lines that are nearly right, changed by a fixed generator: whatever they are, they are read or refused.
-    #[test]
-    fn mutated_lines_never_panic() {
-        let mut seeds: Vec<Vec<u8>> = replies().iter().map(|(reply, _)| encode_reply(reply)).collect();
-        seeds.extend(Request::WORDS.map(|word| {
-            format!("{{\"v\":1,\"do\":\"{word}\",\"service\":\"\\ud83d\\ude00\"}}").into_bytes()
-        }));
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % below.max(1) as u64).unwrap()
-        };
-        let (mut read, mut refused) = (0, 0);
-        for round in 0..20_000 {
-            let mut line = seeds[round % seeds.len()].clone();
-            for _ in 0..=random(3) {
-                let at = random(line.len());
-                match random(4) {
-                    0 if !line.is_empty() => line[at] = random(256).try_into().unwrap(),
-                    1 => line.insert(at, SPICE[random(SPICE.len())]),
-                    2 => line.truncate(at),
-                    _ => line.extend_from_within(at..),
-                }
-            }
-            let outcomes = [parse_request(&line).is_ok(), parse_reply(&line).is_ok()];
-            if outcomes.contains(&true) { read += 1 } else { refused += 1 }
-        }
-        assert!(read > 100 && refused > 100, "{read} read, {refused} refused: the generator is too dull");
-    }
-
-    fn replies() -> Vec<(Reply, &'static str)> {
-        let listener = ListenerStatus {
-            endpoint: "tcp:127.0.0.1:79".to_owned(),
-            bound: Some("127.0.0.1:79".to_owned()),
-            error: None,
-            options: BTreeMap::from([("backlog".to_owned(), "4096".to_owned())]),
-            queue: Some([0, 4096]),
-        };
-        let service = ServiceStatus {
-            name: "finger".to_owned(),
-            state: "paused".to_owned(),
-            reason: Some("connections".to_owned()),
-            retry_in: Some(1.5),
-            listeners: vec![ListenerStatus { options: BTreeMap::new(), queue: None, ..listener.clone() }],
-            sessions: 3,
-            started: 7,
-            launch_failed: 1,
-            refused: BTreeMap::from([("per_source".to_owned(), 2)]),
-        };
-        let status = Status {
-            version: "0.1.0".to_owned(),
-            pid: 4711,
-            generation: 1,
-            uptime: 5,
-            fds: 12,
-            services: vec![service],
-            sessions: 3,
-            workers: 0,
-            launches: 0,
-            pending: 0,
-            strangers: 0,
-            dropped_log_lines: 0,
-        };
-        let report = ReloadReport { generation: 2, opened: vec!["a".to_owned()], ..ReloadReport::default() };
-        let refusal = Refusal { errors: vec!["line\nline".to_owned(), "\u{1b}[2J".to_owned()] };
-        let done = |answer| Reply::Done(Box::new(answer));
-        vec![
-            (done(Answer::Status(status)), r#"{"v":1,"ok":true,"status":{"version":"#),
-            (done(Answer::Reload(report)), r#"{"v":1,"ok":true,"reload":{"generation":2"#),
-            (done(Answer::Socket(vec![listener])), r#"{"v":1,"ok":true,"socket":[{"endpoint":"#),
-            (Reply::Refused(refusal), r#"{"v":1,"ok":false,"errors":["line\nline""#),
-        ]
-    }
-}
+mod tests;

@@ -10,7 +10,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::model::address::SourcePrefix;
 use crate::model::client::Client;
+use crate::model::mux::MuxName;
+use crate::model::rate::Rate;
 use crate::model::session::SessionId;
 
 /// The longest packet, either way.
@@ -37,7 +40,8 @@ pub enum Order {
     End(u64),
     /// Private: serve the connection that comes with the packet as a built-in service.
     Builtin(Stream),
-    /// Private: answer the datagrams of the socket that comes with the packet; its quotes come behind it.
+    /// Private: answer the datagrams of the socket that comes with the packet; its quotes, or the time
+    /// zone of daytime, come behind it.
     Listener(Datagrams),
     /// Private: let go of this socket.
     Forget(u64),
@@ -80,6 +84,19 @@ pub struct Datagrams {
     pub id: u64,
     /// The service's word.
     pub builtin: String,
+    /// How often it is answered.
+    pub rates: Rates,
+}
+
+/// How often the datagrams of one socket are answered; what is `None` does not hold anybody up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// All of them.
+    pub rate: Option<Rate>,
+    /// Those of each source.
+    pub per_source: Option<Rate>,
+    /// What a source is.
+    pub prefix: SourcePrefix,
 }
 
 /// What keeps handlers that were taken over from doing harm, besides their user.
@@ -91,8 +108,19 @@ pub enum Guard {
     Seccomp,
 }
 
-/// From a worker.
+/// Which of its deadlines has ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lapse {
+    /// The client has not said what had to come first.
+    Handshake,
+    /// Nothing passed for too long.
+    Idle,
+    /// The session has had its time.
+    Session,
+}
+
+/// From a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// It is there, and takes connections.
     Ready,
@@ -106,6 +134,18 @@ pub enum Report {
         id: u64,
         /// Bytes that came, and that were sent, if it says so.
         bytes: Option<(u64, u64)>,
+        /// Private: the deadline that has ended it, if one has.
+        why: Option<Lapse>,
+    },
+    /// Private: the client of this connection, which is closed here, asks tcpmux for a name; the supervisor has
+    /// its own copy.
+    Launch {
+        /// Which.
+        id: u64,
+        /// The name; `None`: what came can't be one.
+        name: Option<MuxName>,
+        /// Bytes that came.
+        received: u64,
     },
     /// Private: what became of a socket's datagrams since it was last said.
     Counts {
@@ -132,7 +172,7 @@ impl Order {
             Self::Drain => write!(out, "DRAIN"),
             Self::End(id) => write!(out, "END id={id}"),
             Self::Builtin(stream) => stream.push(out),
-            Self::Listener(of) => write!(out, "LISTENER id={} builtin={}", of.id, of.builtin),
+            Self::Listener(listener) => listener.push(out),
             Self::Forget(id) => write!(out, "FORGET id={id}"),
         };
     }
@@ -156,9 +196,7 @@ impl Order {
                 idle: fields.time("idle")?,
                 session: fields.time("session")?,
             }),
-            "LISTENER" => {
-                Self::Listener(Datagrams { id: fields.number("id")?, builtin: fields.text("builtin")? })
-            }
+            "LISTENER" => Self::Listener(Datagrams::read(&fields)?),
             "FORGET" => Self::Forget(fields.number("id")?),
             _ => return Err(Malformed),
         })
@@ -200,6 +238,26 @@ impl Connection {
     }
 }
 
+impl Datagrams {
+    fn push(&self, out: &mut String) -> std::fmt::Result {
+        write!(out, "LISTENER id={} builtin={}", self.id, self.builtin)?;
+        let Rates { rate, per_source, prefix: SourcePrefix { v4, v6 } } = self.rates;
+        for (name, rate) in [("rate", rate), ("rate_per_source", per_source)] {
+            if let Some(rate) = rate {
+                write!(out, " {name}={}", rate.word())?;
+            }
+        }
+        write!(out, " prefix4={v4} prefix6={v6}")
+    }
+
+    fn read(fields: &Fields<'_>) -> Result<Self, Malformed> {
+        let rate = |name| fields.get(name).map(|word| Rate::from_word(word).ok_or(Malformed)).transpose();
+        let prefix = SourcePrefix { v4: fields.number("prefix4")?, v6: fields.number("prefix6")? };
+        let rates = Rates { rate: rate("rate")?, per_source: rate("rate_per_source")?, prefix };
+        Ok(Self { id: fields.number("id")?, builtin: fields.text("builtin")?, rates })
+    }
+}
+
 impl Stream {
     fn push(&self, out: &mut String) -> std::fmt::Result {
         write!(out, "BUILTIN id={} builtin={}", self.id, self.builtin)?;
@@ -224,9 +282,27 @@ impl Guard {
     }
 }
 
+impl Lapse {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Handshake, Self::Idle, Self::Session];
+
+    /// As the log has it, and the channel.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Idle => "idle",
+            Self::Session => "session",
+        }
+    }
+
+    fn of_word(word: &str) -> Result<Self, Malformed> {
+        Self::ALL.into_iter().find(|lapse| lapse.word() == word).ok_or(Malformed)
+    }
+}
+
 impl Report {
     /// Appends its line; packets of several lines get a line feed between.
-    pub fn push(self, out: &mut String) {
+    pub fn push(&self, out: &mut String) {
         if !out.is_empty() {
             out.push('\n');
         }
@@ -234,9 +310,10 @@ impl Report {
             Self::Ready => write!(out, "READY"),
             Self::Lacks(guard) => write!(out, "LACKS {}", guard.word()),
             Self::Take(id) => write!(out, "TAKE {id}"),
-            Self::Done { id, bytes: None } => write!(out, "DONE {id}"),
-            Self::Done { id, bytes: Some((received, sent)) } => {
-                write!(out, "DONE {id} in={received} out={sent}")
+            Self::Done { id, bytes, why } => push_done(out, *id, *bytes, *why),
+            Self::Launch { id, name, received } => {
+                let _ = write!(out, "LAUNCH {id} in={received}");
+                name.as_ref().map_or(Ok(()), |name| write!(out, " name={name}"))
             }
             Self::Counts { id, bytes: (received, sent), answered, refused } => {
                 write!(out, "COUNTS {id} in={received} out={sent} answered={answered} refused={refused}")
@@ -271,8 +348,14 @@ impl Report {
         let bytes = || Ok((fields.number("in")?, fields.number("out")?));
         match word {
             "TAKE" if fields.0.is_empty() => Ok(Self::Take(id)),
-            "DONE" if fields.0.is_empty() => Ok(Self::Done { id, bytes: None }),
-            "DONE" => Ok(Self::Done { id, bytes: Some(bytes()?) }),
+            "DONE" => {
+                let bytes = if fields.0.is_empty() { None } else { Some(bytes()?) };
+                Ok(Self::Done { id, bytes, why: fields.get("why").map(Lapse::of_word).transpose()? })
+            }
+            "LAUNCH" => {
+                let name = fields.get("name").map(|name| MuxName::new(name.as_bytes()).ok_or(Malformed));
+                Ok(Self::Launch { id, name: name.transpose()?, received: fields.number("in")? })
+            }
             "COUNTS" => Ok(Self::Counts {
                 id,
                 bytes: bytes()?,
@@ -282,6 +365,14 @@ impl Report {
             _ => Err(Malformed),
         }
     }
+}
+
+fn push_done(out: &mut String, id: u64, bytes: Option<(u64, u64)>, why: Option<Lapse>) -> std::fmt::Result {
+    write!(out, "DONE {id}")?;
+    if let Some((received, sent)) = bytes {
+        write!(out, " in={received} out={sent}")?;
+    }
+    why.map_or(Ok(()), |why| write!(out, " why={}", why.word()))
 }
 
 pub(super) fn text(packet: &[u8]) -> Result<&str, Malformed> {
@@ -317,6 +408,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::rate::Per;
 
     const SESSION: SessionId = SessionId { epoch: 0x6740_5a10, serial: 0x1f };
 
@@ -330,6 +422,9 @@ mod tests {
         let user = Some(Client::User { uid: 1000, gid: u32::MAX, pid: 77 });
         let time = Some(Duration::from_millis(1500));
         let stream = Stream { id: 8, builtin: "echo".into(), handshake: time, idle: None, session: time };
+        let prefix = SourcePrefix { v4: 24, v6: 56 };
+        let rates =
+            Rates { rate: Rate::new(20, Per::Second, 40), per_source: Rate::new(1, Per::Hour, 1), prefix };
         let all = [
             connection(inet, Some("[fe80::1%3]:8000")),
             connection(user, None),
@@ -337,7 +432,8 @@ mod tests {
             Order::Drain,
             Order::End(7),
             Order::Builtin(stream),
-            Order::Listener(Datagrams { id: 3, builtin: "echo".into() }),
+            Order::Listener(Datagrams { id: 3, builtin: "echo".into(), rates: Rates::default() }),
+            Order::Listener(Datagrams { id: 4, builtin: "echo".into(), rates }),
             Order::Forget(3),
         ];
         let mut packet = String::new();
@@ -383,10 +479,12 @@ mod tests {
     fn reports_are_read_line_by_line() {
         check("READY", &[Ok(Report::Ready)]);
         check("TAKE 7\n", &[Ok(Report::Take(7))]);
-        let done = |id, bytes| Ok(Report::Done { id, bytes });
+        let done = |id, bytes| Ok(Report::Done { id, bytes, why: None });
         check("DONE 7", &[done(7, None)]);
         check("TAKE 7\nDONE 7 in=3 out=4", &[Ok(Report::Take(7)), done(7, Some((3, 4)))]);
         check("DONE 7 out=4 in=3", &[done(7, Some((3, 4)))]);
+        let idle = Report::Done { id: 7, bytes: Some((3, 4)), why: Some(Lapse::Idle) };
+        check("DONE 7 in=3 out=4 why=idle", &[Ok(idle)]);
         for wrong in [
             "",
             "ready",
@@ -400,6 +498,10 @@ mod tests {
             "DONE 7 in=3 out=",
             "DONE 18446744073709551616",
             "LAUNCH 3",
+            "LAUNCH 3 in=5 name=a\x01",
+            "LAUNCH 3 in=5 name=",
+            "LAUNCH 3 name=a",
+            "DONE 7 in=3 out=4 why=x",
             "LACKS sleep",
             " TAKE 7",
             "TAKE  7",
@@ -411,11 +513,16 @@ mod tests {
 
     #[test]
     fn reports_survive_the_way() {
+        let launch = |name: Option<&str>| {
+            let name = name.and_then(|name| MuxName::new(name.as_bytes()));
+            Report::Launch { id: 7, name, received: 9 }
+        };
         let counts = Report::Counts { id: 3, bytes: (1, 2), answered: 3, refused: 4 };
-        let all =
-            [Report::Ready, Report::Take(u64::MAX), Report::Done { id: 1, bytes: Some((2, 3)) }, counts]
-                .into_iter()
-                .chain(Guard::ALL.map(Report::Lacks));
+        let all = [Report::Ready, Report::Take(u64::MAX), launch(Some("ftp=1")), launch(None), counts]
+            .into_iter()
+            .chain(Guard::ALL.map(Report::Lacks))
+            .chain(Lapse::ALL.map(|why| Report::Done { id: 1, bytes: Some((2, 3)), why: Some(why) }))
+            .chain([None, Some((2, 3))].map(|bytes| Report::Done { id: 1, bytes, why: None }));
         let mut packet = String::new();
         for report in all.clone() {
             report.push(&mut packet);

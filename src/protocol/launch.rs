@@ -22,13 +22,16 @@ pub const BATCH: usize = 16;
 /// The longest name that goes with a launch: a domain name is not longer (RFC 1035).
 pub const MAX_NAME: usize = 255;
 
+/// What a launch takes of a packet, at most, but for its overrides.
+pub const MAX_LAUNCH: usize = 640;
+
 /// The largest packet of this protocol.
 pub const MAX_PACKET: usize = 16 * 1024;
 
 /// The generation of the plans that every launcher is given first: those of superd's own roles.
 pub const ROLES: u64 = 0;
 
-/// Configurations whose plans are kept: the one in force, and the one before it.
+/// Configurations whose plans are kept in any case: the one in force, and the one before it.
 pub const KEPT_PLANS: usize = 2;
 
 /// How to make one kind of child. A memfd of plans comes with [`Request::Plans`], see [`super::plans`].
@@ -103,13 +106,20 @@ pub struct Launch {
     /// The client's confirmed name, if a rule asked for it, and what its ident server said; at most
     /// [`MAX_NAME`] bytes each.
     pub names: [Option<String>; 2],
+    /// What differs from the plan: [`super::overrides`].
+    pub overrides: Option<String>,
 }
 
 /// From the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// New plans, in the sealed memfd that comes with the packet. Those of the generation before stay known.
+    /// New plans, in the sealed memfd that comes with the packet.
     Plans {
+        /// Their generation.
+        generation: u64,
+    },
+    /// No launch has these plans any more.
+    Forget {
         /// Their generation.
         generation: u64,
     },
@@ -134,6 +144,7 @@ pub struct Malformed;
 const USER: u8 = b'U';
 
 const PLANS: u8 = b'P';
+const FORGET: u8 = b'G';
 const LAUNCH: u8 = b'L';
 const STARTED: u8 = b'S';
 const FREE: u8 = b'F';
@@ -144,6 +155,10 @@ impl Request {
         match self {
             Self::Plans { generation } => {
                 out.push(PLANS);
+                out.extend(generation.to_le_bytes());
+            }
+            Self::Forget { generation } => {
+                out.push(FORGET);
                 out.extend(generation.to_le_bytes());
             }
             Self::Launch(launches) => {
@@ -160,6 +175,7 @@ impl Request {
         let mut reader = Reader(packet);
         match reader.byte()? {
             PLANS => Ok(Self::Plans { generation: reader.u64()? }),
+            FORGET => Ok(Self::Forget { generation: reader.u64()? }),
             LAUNCH => {
                 let mut launches = Vec::with_capacity(BATCH);
                 while !reader.0.is_empty() {
@@ -189,6 +205,7 @@ impl Launch {
         encode_client(self.client, out);
         encode_address(self.local, out);
         self.names.iter().for_each(|name| encode_name(name.as_deref(), out));
+        encode_text(self.overrides.as_deref().unwrap_or_default(), out);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -202,6 +219,7 @@ impl Launch {
             client: reader.client()?,
             local: reader.address()?,
             names: [reader.name()?, reader.name()?],
+            overrides: reader.text()?,
         })
     }
 }
@@ -255,6 +273,12 @@ fn encode_name(name: Option<&str>, out: &mut Vec<u8>) {
     let name = name.filter(|name| name.len() <= MAX_NAME).unwrap_or_default();
     out.push(u8::try_from(name.len()).unwrap_or(0));
     out.extend(name.bytes());
+}
+
+fn encode_text(text: &str, out: &mut Vec<u8>) {
+    let length = u16::try_from(text.len()).unwrap_or(0);
+    out.extend(length.to_le_bytes());
+    out.extend(text.bytes().take(usize::from(length)));
 }
 
 fn encode_address(address: Option<SocketAddr>, out: &mut Vec<u8>) {
@@ -311,6 +335,15 @@ impl Reader<'_> {
 
     fn name(&mut self) -> Result<Option<String>, Malformed> {
         let length = usize::from(self.byte()?);
+        self.string(length)
+    }
+
+    fn text(&mut self) -> Result<Option<String>, Malformed> {
+        let length = usize::from(self.u16()?);
+        self.string(length)
+    }
+
+    fn string(&mut self, length: usize) -> Result<Option<String>, Malformed> {
         let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
         let name = String::from_utf8(bytes.to_vec()).map_err(|_| Malformed)?;
@@ -354,6 +387,7 @@ mod tests {
             client: client.parse().ok(),
             local: local.and_then(|text| text.parse().ok()),
             names: [Some("h".repeat(MAX_NAME)), None],
+            overrides: Some("{}".to_owned()),
         }
     }
 
@@ -363,6 +397,7 @@ mod tests {
         let batch = (0..BATCH).map(|_| launch("[fe80::1%3]:79", Some("[fe80::2%3]:79"))).collect();
         for request in [
             Request::Plans { generation: u64::MAX },
+            Request::Forget { generation: 7 },
             Request::Launch(vec![
                 launch("192.0.2.7:51234", Some("192.0.2.1:79")),
                 launch("[2001:db8::1]:1", None),
@@ -372,7 +407,11 @@ mod tests {
         ] {
             let mut packet = Vec::new();
             request.encode(&mut packet);
-            assert!(packet.len() <= MAX_PACKET, "{}", packet.len());
+            assert!(
+                packet.len() <= MAX_LAUNCH * BATCH && MAX_LAUNCH * BATCH <= MAX_PACKET,
+                "{}",
+                packet.len()
+            );
             assert_eq!(Request::decode(&packet), Ok(request));
         }
     }

@@ -13,6 +13,7 @@ pub mod ident;
 pub mod launch;
 pub mod load;
 pub mod log;
+pub mod overrides;
 pub mod plans;
 pub mod resolve;
 pub mod status;

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::host::HostName;
+use crate::policy::hosts_access::request::{Member, Netgroup};
 use crate::policy::request::{Fact, Naming};
 use crate::service::record::Told;
 
@@ -19,10 +20,10 @@ use super::ident::{IdentName, Reply};
 pub const MAX_PACKET: usize = 4096;
 
 /// The longest line, either way.
-pub const MAX_LINE: usize = 384;
+pub const MAX_LINE: usize = 512;
 
 /// To the resolver. An answer comes within the time that it names, whatever else happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// What is the confirmed name of this address?
     Name {
@@ -30,6 +31,15 @@ pub enum Question {
         id: u64,
         /// Folded, if it was IPv4-mapped.
         address: IpAddr,
+        /// The time that the answer may take, in whole milliseconds.
+        within: Duration,
+    },
+    /// Is somebody in a netgroup?
+    Netgroup {
+        /// What the question is called on this channel.
+        id: u64,
+        /// The group, and who.
+        netgroup: Netgroup,
         /// The time that the answer may take, in whole milliseconds.
         within: Duration,
     },
@@ -57,6 +67,13 @@ pub enum Answer {
         id: u64,
         /// The outcome.
         named: Named,
+    },
+    /// What the netgroups say.
+    Netgroup {
+        /// Of which question.
+        id: u64,
+        /// None: no answer.
+        is_member: Option<bool>,
     },
     /// What the client's RFC 1413 server says: its own word.
     Ident {
@@ -128,7 +145,7 @@ impl Question {
     /// What it is called on its channel.
     pub fn id(&self) -> u64 {
         match self {
-            Self::Name { id, .. } | Self::Ident { id, .. } => *id,
+            Self::Name { id, .. } | Self::Netgroup { id, .. } | Self::Ident { id, .. } => *id,
         }
     }
 
@@ -139,6 +156,13 @@ impl Question {
         let _ = match self {
             Self::Name { id, address, within } => {
                 write!(out, "NAME id={id} address={address} within={}", within.as_millis())
+            }
+            Self::Netgroup { id, netgroup: Netgroup { group, member }, within } => {
+                let (kind, who) = match member {
+                    Member::Host(host) => ("host", host),
+                    Member::User(user) => ("user", user),
+                };
+                write!(out, "NETGROUP id={id} group={group} {kind}={who} within={}", within.as_millis())
             }
             Self::Ident { id, client, local, within } => {
                 write!(out, "IDENT id={id} client={client} local={local} within={}", within.as_millis())
@@ -158,6 +182,7 @@ impl Question {
         let within = fields.time("within")?.ok_or(Malformed)?;
         match word {
             "NAME" => Ok(Self::Name { id, address: fields.number("address")?, within }),
+            "NETGROUP" => Ok(Self::Netgroup { id, netgroup: read_netgroup(&fields)?, within }),
             "IDENT" => {
                 let (client, local) = (fields.number("client")?, fields.number("local")?);
                 Ok(Self::Ident { id, client, local, within })
@@ -176,6 +201,10 @@ impl Answer {
             Self::Name { id, named } => {
                 let name = named.name().map(|name| format!(" name={name}")).unwrap_or_default();
                 write!(out, "NAMED id={id} state={}{name}", named.word())
+            }
+            Self::Netgroup { id, is_member } => {
+                let state = is_member.map_or("failed", |yes| if yes { "yes" } else { "no" });
+                write!(out, "MEMBER id={id} state={state}")
             }
             Self::Ident { id, reply: Reply::User(name) } => {
                 write!(out, "USER id={id} state=user name={name}")
@@ -196,9 +225,29 @@ impl Answer {
         match word {
             "READY" if line == word => Ok(Self::Ready),
             "NAMED" => Ok(Self::Name { id: fields.number("id")?, named: read_named(&fields)? }),
+            "MEMBER" => Ok(Self::Netgroup { id: fields.number("id")?, is_member: read_member(&fields)? }),
             "USER" => Ok(Self::Ident { id: fields.number("id")?, reply: read_reply(&fields)? }),
             _ => Err(Malformed),
         }
+    }
+}
+
+fn read_netgroup(fields: &Fields<'_>) -> Result<Netgroup, Malformed> {
+    let text = |name| fields.get(name).filter(|text| !text.is_empty()).map(str::to_owned);
+    let member = match (text("host"), text("user")) {
+        (Some(host), None) => Member::Host(host),
+        (None, Some(user)) => Member::User(user),
+        _ => return Err(Malformed),
+    };
+    Ok(Netgroup { group: text("group").ok_or(Malformed)?, member })
+}
+
+fn read_member(fields: &Fields<'_>) -> Result<Option<bool>, Malformed> {
+    match fields.get("state") {
+        Some("yes") => Ok(Some(true)),
+        Some("no") => Ok(Some(false)),
+        Some("failed") => Ok(None),
+        _ => Err(Malformed),
     }
 }
 
@@ -238,10 +287,16 @@ fn lines(packet: &[u8]) -> Result<std::str::Lines<'_>, Malformed> {
 mod tests {
     use super::*;
 
+    use crate::policy::hosts_access::pattern::MAX_NETGROUP;
+
     const SECOND: Duration = Duration::from_secs(1);
 
     fn name(text: &str) -> HostName {
         text.parse().unwrap()
+    }
+
+    fn netgroup(id: u64, group: &str, member: Member) -> Question {
+        Question::Netgroup { id, netgroup: Netgroup { group: group.to_owned(), member }, within: SECOND }
     }
 
     fn questions() -> Vec<Question> {
@@ -260,6 +315,8 @@ mod tests {
                 local: "[fe80::1%3]:79".parse().unwrap(),
                 within: SECOND,
             },
+            netgroup(10, "staff", Member::User("joe".to_owned())),
+            netgroup(11, "hosts", Member::Host("pc1.example.org".to_owned())),
         ]
     }
 
@@ -276,6 +333,9 @@ mod tests {
             ident(12, Reply::User(IdentName::clean(b"alice").unwrap())),
             ident(13, Reply::NoUser),
             ident(u64::MAX, Reply::Failed),
+            Answer::Netgroup { id: 14, is_member: Some(true) },
+            Answer::Netgroup { id: 15, is_member: Some(false) },
+            Answer::Netgroup { id: 16, is_member: None },
         ]
     }
 
@@ -317,6 +377,9 @@ mod tests {
             "IDENT id=7 client=192.0.2.7 local=192.0.2.1:79 within=5",
             "IDENT id=7 client=192.0.2.7:5 within=5",
             "name id=7 address=192.0.2.7 within=5",
+            "NETGROUP id=7 group=a within=5",
+            "NETGROUP id=7 group= user=b within=5",
+            "NETGROUP id=7 group=a user=b host=c within=5",
             "NAME id=7 address=192.0.2.7 within=5\n\nNAME id=8 address=192.0.2.7 within=5",
         ] {
             assert_eq!(Question::read(wrong.as_bytes()), Err(Malformed), "{wrong:?}");
@@ -336,6 +399,7 @@ mod tests {
             "USER id=7 state=user name=a;b",
             "USER id=7 state=none name=a",
             "USER state=none",
+            "MEMBER id=7 state=maybe",
             "NAMED id=7 state=none\nX",
         ] {
             assert_eq!(Answer::read(wrong.as_bytes()), Err(Malformed), "{wrong:?}");
@@ -380,6 +444,9 @@ mod tests {
         let within = Duration::from_millis(u64::MAX);
         let question = Question::Ident { id: u64::MAX, client: address, local: address, within };
         let answer = Answer::Name { id: u64::MAX, named: Named::Confirmed(name(&longest)) };
+        let group = "g".repeat(MAX_NETGROUP);
+        let in_group = netgroup(u64::MAX, &group, Member::Host(longest.clone()));
+        assert!(packet(&[in_group], Question::push).len() < MAX_LINE);
         assert!(packet(&[question], Question::push).len() < MAX_LINE);
         assert!(packet(&[answer], Answer::push).len() < MAX_LINE);
     }

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use crate::model::identity::Identity;
 use crate::model::label::Label;
+use crate::policy::hosts_access::{self, expand::Template};
 
 use super::launch::Malformed;
 
@@ -25,6 +27,19 @@ const TZIF: &[u8] = b"TZif";
 /// hosts.allow and hosts.deny, by their paths.
 pub type HostsFiles = (PathBuf, PathBuf);
 
+/// hosts.allow and hosts.deny, compiled, with what they name and the loader has looked up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hosts {
+    /// The rules.
+    pub tables: hosts_access::Tables,
+    /// The users of the option `user`.
+    pub users: BTreeMap<String, Identity>,
+    /// The groups of the options `user` and `group`.
+    pub groups: BTreeMap<String, u32>,
+    /// The files of the option `banners`, by their paths.
+    pub banners: BTreeMap<String, Template>,
+}
+
 /// All of it, each part as `T`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts<T> {
@@ -32,7 +47,7 @@ pub struct Parts<T> {
     pub sets: BTreeMap<Label, T>,
     /// For [`zone`], by the name that the configuration has for it.
     pub zones: BTreeMap<String, T>,
-    /// [`crate::policy::hosts_access::Tables`], as JSON.
+    /// [`Hosts`], as JSON.
     pub hosts: Vec<(HostsFiles, T)>,
 }
 

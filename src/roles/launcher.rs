@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 
-use crate::protocol::launch::{
-    BATCH, KEPT_PLANS, Launch, MAX_PACKET, Malformed, ROLES, Report, Request, SLOTS, encode_reports,
-};
+use crate::protocol::launch::{BATCH, Launch, MAX_PACKET, Malformed, Report, Request, SLOTS, encode_reports};
 use crate::protocol::step::Step;
 use crate::roles::stage::Assignment;
 use crate::sys::channel::{Channel, Received};
@@ -67,7 +65,7 @@ struct Launcher {
     binary: OwnedFd,
     slots: SlotTable,
     spawner: Spawner,
-    /// The plans of superd's roles, and of the two newest configurations.
+    /// The plans of superd's roles, and of configurations, until the supervisor forgets them.
     plans: Vec<(u64, OwnedFd)>,
     /// Children that have not executed their program yet: the slot, and the status pipe's reading end.
     pending: Vec<(u16, OwnedFd)>,
@@ -113,6 +111,7 @@ impl Launcher {
         let request = packet.get(..len).ok_or(Malformed).and_then(Request::decode);
         match request.map_err(|Malformed| io::ErrorKind::InvalidData)? {
             Request::Plans { generation } => self.keep_plans(generation, fds),
+            Request::Forget { generation } => self.plans.retain(|(known, _)| *known != generation),
             Request::Launch(launches) => self.launch_all(&launches, fds),
         }
         Ok(true)
@@ -125,12 +124,6 @@ impl Launcher {
             Some((_, block)) => *block = fd,
             None => self.plans.push((generation, fd)),
         }
-        let newest = self.plans.len().saturating_sub(KEPT_PLANS);
-        let mut index = 0;
-        self.plans.retain(|(generation, _)| {
-            index += 1;
-            *generation == ROLES || index > newest
-        });
     }
 
     fn launch_all(&mut self, launches: &[Launch], fds: Vec<OwnedFd>) {

@@ -17,10 +17,11 @@ use crate::model::client::Client;
 use crate::model::identity::Identity;
 use crate::protocol::environment;
 use crate::protocol::launch::{Gets, Launch, Plan, ProgramPlan, SLOTS};
+use crate::protocol::overrides::Overrides;
 use crate::protocol::plans;
 use crate::protocol::step::Step;
 use crate::sys::memory::{SealedMap, Slot, SlotTable};
-use crate::sys::{fd, process, signal, socket};
+use crate::sys::{fd, privileges, process, signal, socket};
 
 /// What one stage is to do, and under which numbers it finds its descriptors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,7 +83,20 @@ fn become_plan(assignment: &Assignment, slot: &Slot) -> io::Result<Never> {
     note(slot, Step::Session);
     process::new_session()?;
     match plan {
-        Plan::Program(plan) => become_program(slot, &assignment.launch, &plan, &sockets, stderr.as_ref()),
+        Plan::Program(mut plan) => {
+            let overrides = assignment.launch.overrides.as_deref();
+            if let Some(overrides) =
+                overrides.map(|text| Overrides::decode(text).ok_or(io::ErrorKind::InvalidInput))
+            {
+                let overrides = overrides?;
+                if overrides.command.is_some() {
+                    // A shell knows nothing of channels, also where the program would get one.
+                    plan.gets = Gets::Connection;
+                }
+                overrides.apply(&mut plan.program);
+            }
+            become_program(slot, &assignment.launch, &plan, &sockets, stderr.as_ref())
+        }
         Plan::Nothing => Err(io::ErrorKind::InvalidInput.into()),
         Plan::Role { name, identity } => {
             become_role(slot, &name, identity.as_ref(), first.as_fd(), binary.as_fd())
@@ -174,6 +188,10 @@ fn become_role(
     let channel = fd::duplicate_above(channel, 10)?;
     fd::cloexec_from(3)?;
     fd::install(channel.as_fd(), 3)?;
+    if identity.is_some() {
+        // Whoever serves strangers has no use for any; later it may not see to that.
+        privileges::empty_bounding_set();
+    }
     take_identity(slot, identity)?;
     note(slot, Step::Exec);
     let environment: [CString; 0] = [];

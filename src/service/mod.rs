@@ -16,3 +16,4 @@ pub mod record;
 pub mod refusals;
 pub mod reload;
 pub mod sources;
+pub mod stamps;

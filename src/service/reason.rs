@@ -33,6 +33,8 @@ pub enum Reason {
     Load,
     /// The client has the way of its packets in their options (RFC 791, source route).
     SourceRoute,
+    /// hosts.allow or hosts.deny.
+    HostsAccess,
     /// The source is banned.
     Ban,
     /// No process could be made.
@@ -43,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and documents.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Address,
         Self::Name,
         Self::User,
@@ -56,6 +58,7 @@ impl Reason {
         Self::RatePerSource,
         Self::Load,
         Self::SourceRoute,
+        Self::HostsAccess,
         Self::Ban,
         Self::Launch,
         Self::Shutdown,
@@ -76,6 +79,7 @@ impl Reason {
             Self::RatePerSource => "rate_per_source",
             Self::Load => "load",
             Self::SourceRoute => "source-route",
+            Self::HostsAccess => "hosts_access",
             Self::Ban => "ban",
             Self::Launch => "launch",
             Self::Shutdown => "shutdown",
@@ -86,7 +90,7 @@ impl Reason {
     pub fn xinetd_word(self) -> &'static str {
         match self {
             Self::Address => "address",
-            Self::Name => "libwrap",
+            Self::Name | Self::HostsAccess => "libwrap",
             Self::User => "user",
             Self::Hours => "time",
             Self::Undecided => "undecided",
@@ -107,9 +111,13 @@ impl Reason {
     pub fn offence(self) -> Option<Offence> {
         match self {
             Self::RatePerSource => Some(Offence::Rate),
-            Self::Address | Self::Name | Self::User | Self::Hours | Self::PerSource | Self::SourceRoute => {
-                Some(Offence::Refused)
-            }
+            Self::Address
+            | Self::Name
+            | Self::User
+            | Self::Hours
+            | Self::PerSource
+            | Self::SourceRoute
+            | Self::HostsAccess => Some(Offence::Refused),
             // A name service that fails must not have clients banned.
             Self::Undecided
             | Self::Connections

@@ -14,14 +14,25 @@ use crate::service::reason::Reason;
 use crate::sys::socket::{self, Accepted};
 
 use super::Supervisor;
-use super::judging::{Admitted, Facts};
+use super::judging::{Admitted, Facts, Severity};
 use super::launches::{Job, PER_SERVICE};
 use super::listeners::ListenerKey;
+use super::muxing;
 use super::options;
+use super::services::PlanId;
 use super::sessions::{Phase, Session, SessionKey};
 
 /// Connections that one listener may take of a turn, so that a busy port does not starve the rest.
 const BATCH: usize = 16;
+
+/// How a connection has come to its service.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Entry {
+    /// Out of its listener.
+    Listener(ListenerKey),
+    /// Through tcpmux, which was asked at this address.
+    Mux(Option<SocketAddr>),
+}
 
 impl Supervisor {
     /// Takes a bounded batch of connections from a listener, and hands them to the launcher.
@@ -74,7 +85,7 @@ impl Supervisor {
         match socket::accept(listener.fd.as_fd()) {
             Accepted::Connection(connection, client) => {
                 self.resources_are_back();
-                self.on_connection(key, service, connection, client);
+                self.take_in(service, connection, client, Entry::Listener(key));
                 true
             }
             Accepted::Aborted => true,
@@ -141,27 +152,55 @@ impl Supervisor {
         }
     }
 
-    fn on_connection(&mut self, listener: ListenerKey, key: ServiceKey, connection: OwnedFd, client: Client) {
+    /// A connection, from the moment at which its service is known.
+    pub(super) fn take_in(&mut self, key: ServiceKey, connection: OwnedFd, client: Client, entry: Entry) {
+        let through_mux = matches!(entry, Entry::Mux(_));
         let Some(service) = self.services.get(key) else { return };
         let settings = Rc::clone(&service.settings);
         let source = Source::of(&client, settings.limits.source_prefix);
         if self.is_banned(&settings.name, &client) {
-            return self.refuse(key, connection, client, source, Reason::Ban);
+            return self.refuse(key, connection, client, source, Reason::Ban, through_mux);
         }
         if let Err(reason) = self.admission.admit(key, &settings.limits, source, self.moment()) {
-            return self.refuse(key, connection, client, source, reason);
+            return self.refuse(key, connection, client, source, reason, through_mux);
         }
-        // The kernel refused it on the listener, else.
-        let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
-        let local = self.local_address(listener, &connection);
+        let local = match entry {
+            Entry::Listener(listener) => {
+                // The kernel refused it on the listener, else.
+                let _ = options::apply_to_connection(connection.as_fd(), &settings.socket);
+                self.local_address(listener, &connection)
+            }
+            Entry::Mux(local) => local,
+        };
         let facts = Facts::default();
-        let hours = None;
-        self.judge(Admitted { service: key, settings, connection, client, local, source, facts, hours });
+        let (overrides, hours) = (None, None);
+        self.judge(Admitted {
+            service: key,
+            settings,
+            connection,
+            client,
+            local,
+            source,
+            facts,
+            through_mux,
+            overrides,
+            hours,
+            welcome: Vec::new(),
+            severity: Severity::default(),
+            observed: false,
+        });
     }
 
     /// A connection that may be served.
     pub(super) fn serve(&mut self, admitted: Admitted) {
-        let Admitted { service: key, settings, connection, client, local, source, facts, hours } = admitted;
+        let Admitted { service: key, settings, connection, client, local, source, facts, .. } = admitted;
+        let (overrides, hours) = (admitted.overrides, admitted.hours);
+        if admitted.through_mux {
+            socket::send_now(connection.as_fd(), muxing::GO);
+        }
+        if !admitted.welcome.is_empty() {
+            socket::send_now(connection.as_fd(), &admitted.welcome);
+        }
         if let Some(banner) = &settings.banners.accept {
             socket::send_now(connection.as_fd(), banner);
         }
@@ -176,6 +215,7 @@ impl Supervisor {
         session.local = local;
         session.source = Some(source);
         session.names = facts.names();
+        session.overrides = overrides;
         if hours.is_some() {
             session.hours = hours;
             self.watch_hours();
@@ -209,16 +249,20 @@ impl Supervisor {
         connection: OwnedFd,
     ) -> Session {
         self.serial += 1;
+        let plan = self.services.get(service).map_or(PlanId { generation: 0, index: 0 }, |s| s.plan);
         Session {
             id: SessionId { epoch: self.epoch, serial: self.serial },
             service,
             settings,
+            plan,
             client: None,
             local: None,
             source: None,
             names: [None, None],
+            overrides: None,
             hours: None,
             worker: None,
+            lost_workers: 0,
             lent: None,
             connection: Some(connection),
             stderr: None,
@@ -271,6 +315,7 @@ impl Supervisor {
         client: Client,
         source: Source,
         reason: Reason,
+        through_mux: bool,
     ) {
         self.log_refusal(key, client, source, reason);
         let Some(service) = self.services.get_mut(key) else { return };
@@ -280,8 +325,8 @@ impl Supervisor {
         if let Some(offence) = reason.offence() {
             self.count_offence(key, &client, source, offence);
         }
-        if let Some(banner) = banner {
-            self.farewells.say(connection, &banner, self.now);
+        if let Some(text) = muxing::farewell(through_mux, banner.as_deref()) {
+            self.farewells.say(connection, &text, self.now);
         }
     }
 }

@@ -40,6 +40,10 @@ impl Supervisor {
                     let answer = self.unban(&who, service.as_deref()).map(Answer::Bans);
                     self.answer(client, answer);
                 }
+                Request::Pool { service } => {
+                    let answer = self.pool_status(service.as_deref()).map(Answer::Pool);
+                    self.answer(client, answer);
+                }
                 Request::Reload if self.is_ending() => {
                     self.answer(client, Err("superd is ending".to_owned()));
                 }

@@ -10,12 +10,12 @@ use crate::config::settings::{self, Level};
 use crate::model::client::Client;
 use crate::model::pattern::ClientPattern;
 use crate::policy::judge::Policy;
+use crate::policy::matching;
 use crate::policy::request::{Interfaces, Request};
 use crate::policy::tables::Tables;
 use crate::policy::truth::Truth;
-use crate::policy::{hosts_access, matching};
 use crate::protocol::beside::{self, Beside};
-use crate::protocol::tables::HostsFiles;
+use crate::protocol::tables::{Hosts, HostsFiles};
 use crate::roles::loader::interfaces;
 
 use super::Supervisor;
@@ -29,13 +29,15 @@ pub(super) struct Admittance {
     pub(super) interfaces: Interfaces,
     /// The zone of `[daemon]`.
     pub(super) zone: TimeZone,
-    hosts: Vec<(HostsFiles, Rc<hosts_access::Tables>)>,
+    /// The same, for processes that have no files.
+    pub(super) zone_bytes: Rc<[u8]>,
+    hosts: Vec<(HostsFiles, Rc<Hosts>)>,
 }
 
 impl Default for Admittance {
     fn default() -> Self {
         let (tables, interfaces) = (Tables::default(), Interfaces::default());
-        Self { tables, interfaces, zone: TimeZone::UTC, hosts: Vec::new() }
+        Self { tables, interfaces, zone: TimeZone::UTC, zone_bytes: Rc::new([]), hosts: Vec::new() }
     }
 }
 
@@ -45,14 +47,14 @@ pub(super) struct Rules {
     /// Those of its own.
     pub(super) policy: Rc<Policy>,
     /// Those of hosts.allow and hosts.deny, if it asks them.
-    pub(super) hosts: Option<Rc<hosts_access::Tables>>,
+    pub(super) hosts: Option<Rc<Hosts>>,
 }
 
 impl Admittance {
     /// Takes those of a new configuration.
     pub(super) fn replace(&mut self, beside: Beside) {
-        let Beside { tables, zone, hosts } = beside;
-        (self.tables, self.zone, self.hosts) = (tables, zone, hosts);
+        let Beside { tables, zone, zone_bytes, hosts } = beside;
+        (self.tables, self.zone, self.zone_bytes, self.hosts) = (tables, zone, zone_bytes, hosts);
     }
 
     /// Takes the sets and hosts files alone.

@@ -1,4 +1,5 @@
-//! Built-in services that need no byte from their client: daytime, time and qotd on connections.
+//! Built-in services that need no byte from their client: daytime, time and qotd on connections, and the decoy,
+//! which has no answer.
 //!
 //! The answer is one send into the empty buffer of a fresh connection, which can't block. A session begins and
 //! ends with it, and has one line in the log.
@@ -10,7 +11,9 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use crate::config::settings::{self, Builtin};
+use crate::model::address::Source;
 use crate::model::client::Client;
+use crate::model::offence::Offence;
 use crate::model::session::SessionId;
 use crate::protocol::builtin;
 use crate::service::admission::ServiceKey;
@@ -44,6 +47,11 @@ impl Supervisor {
             let session = SessionId { epoch: self.epoch, serial: self.serial };
             let sent = u64::try_from(sent).unwrap_or(0);
             self.log_session(settings, Event::Answered { session, client, local, sent });
+        }
+        // Only who has made a connection over tcp has an address that is its own.
+        if let (Builtin::Sensor, Client::Inet(_)) = (builtin, client) {
+            let source = Source::of(&client, settings.limits.source_prefix);
+            self.count_offence(key, &client, source, Offence::Sensor);
         }
     }
 }

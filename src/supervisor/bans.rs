@@ -15,6 +15,7 @@ use crate::config::settings::Level;
 use crate::model::address::Source;
 use crate::model::client::Client;
 use crate::model::name::ServiceName;
+use crate::model::network::Network;
 use crate::model::offence::Offence;
 use crate::model::rate::{Per, Rate};
 use crate::protocol::control::BanStatus;
@@ -89,7 +90,7 @@ impl Supervisor {
         self.bans.table.find(service, client, self.now).filter(|_| !self.is_never_banned(client))
     }
 
-    fn is_never_banned(&self, client: &Client) -> bool {
+    pub(super) fn is_never_banned(&self, client: &Client) -> bool {
         self.daemon.as_ref().is_some_and(|daemon| self.admittance.is_among(&daemon.never_ban, client))
     }
 
@@ -137,6 +138,7 @@ impl Supervisor {
             if self.bans.table.expire(self.now).is_none() {
                 return;
             }
+            self.datagram_rules_are_stale();
         }
     }
 
@@ -161,6 +163,7 @@ impl Supervisor {
         let ban = self.bans.table.add(ban).map_err(|error| error.to_string())?;
         self.log_ban(&ban);
         self.bans_have_changed();
+        self.settle_datagram_rules();
         Ok(vec![self.ban_status(&ban)])
     }
 
@@ -179,7 +182,20 @@ impl Supervisor {
             self.log.write(&Record { level: event.level(), facility: None, service, event });
         }
         self.bans_have_changed();
+        self.settle_datagram_rules();
         Ok(lifted.iter().map(|ban| self.ban_status(ban)).collect())
+    }
+
+    /// The networks that are banned from a service, those that end first in front.
+    pub(super) fn banned_networks(&self, service: &ServiceName) -> Vec<Network> {
+        let bans = self.bans.table.list(self.now).into_iter();
+        let of_service = bans.filter(|ban| ban.service.as_ref().is_none_or(|name| name == service));
+        of_service
+            .filter_map(|ban| match ban.who {
+                Banned::Network(network) => Some(network),
+                Banned::User(_) => None,
+            })
+            .collect()
     }
 
     /// All bans.
@@ -216,6 +232,7 @@ impl Supervisor {
     }
 
     fn bans_have_changed(&mut self) {
+        self.datagram_rules_are_stale();
         self.bans.is_changed = true;
         if self.bans.timer.is_none() {
             self.bans.timer = Some(self.timers.set(self.now + DAMPING, Due::KeepBans));

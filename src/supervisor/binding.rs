@@ -1,10 +1,11 @@
 //! Listeners that come and go while a configuration is in force: addresses that are not there yet, sockets
 //! that break, and those that make room for others.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::settings::Level;
+use crate::config::settings::{self, Level};
 use crate::model::endpoint::Endpoint;
 use crate::service::admission::ServiceKey;
 use crate::service::record::{Event, Record};
@@ -13,7 +14,7 @@ use crate::sys::rtnetlink::InterfaceNews;
 use crate::sys::{process, socket};
 
 use super::Supervisor;
-use super::bind::{open_listener, rejoin};
+use super::bind::{BindError, open_with_filter, rejoin};
 use super::listeners::ListenerKey;
 use super::options;
 use super::services::{Absent, Service};
@@ -47,10 +48,10 @@ impl Supervisor {
         if let Some(timer) = service.bind_again.take() {
             self.timers.cancel(timer);
         }
-        let (options, wait) = (service.settings.socket.clone(), !service.settings.is_accepted());
+        let settings = Rc::clone(&service.settings);
         let missing = std::mem::take(&mut service.absent);
         for mut absent in missing {
-            match open_listener(&absent.endpoint, &options, wait) {
+            match self.open_absent(&absent.endpoint, &settings) {
                 Ok(fd) => {
                     let listener = self.listeners.insert(fd, key, absent.endpoint);
                     if let Some(service) = self.services.get_mut(key) {
@@ -69,11 +70,18 @@ impl Supervisor {
         self.say_degraded_or_online(key);
     }
 
+    fn open_absent(&self, endpoint: &Endpoint, settings: &settings::Service) -> Result<OwnedFd, BindError> {
+        let filter = self.filter_before_bind(endpoint, settings, &self.admittance.tables);
+        let filter = filter.map_err(|why| BindError::of_rules(endpoint, why))?;
+        open_with_filter(endpoint, &settings.socket, !settings.is_accepted(), &filter)
+    }
+
     /// An address or an interface came or went.
     pub(super) fn on_interface_news(&mut self) {
         let changes = self.interface_news.as_mut().map(InterfaceNews::drain).unwrap_or_default();
         if changes.is_any() {
             self.refresh_interfaces();
+            self.datagram_rules_are_stale();
         }
         if !changes.may_help() {
             return;

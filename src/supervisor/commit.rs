@@ -37,7 +37,6 @@ impl Supervisor {
             self.give_up_launcher();
         }
         self.admittance.replace(beside);
-        self.refresh_interfaces();
         let keys: Vec<ServiceKey> =
             services.into_iter().map(|service| self.commit_service(service)).collect();
         for socket in sockets {
@@ -58,10 +57,12 @@ impl Supervisor {
         if self.generation == 1 {
             self.take_kept_bans();
         }
+        self.settle_datagram_rules();
         self.settle_collecting();
         for &key in &keys {
             self.commit_pool(key);
         }
+        self.launches.forget_plans(&self.plans_of_pools());
         self.settle_handlers();
         self.settle_resolver();
         self.end_sessions_of_hours();
@@ -170,8 +171,10 @@ impl Supervisor {
     /// A listener that stays is as its service wants it now, but while a server has it.
     fn keep_listener(&mut self, key: ServiceKey, listener: ListenerKey, endpoint: Endpoint) {
         let accepted = self.services.get(key).is_some_and(|service| service.settings.is_accepted());
+        let owner = self.listeners.get(listener).map(|kept| kept.service);
+        let has_workers = !accepted && owner.is_some_and(|owner| self.is_lent_to_workers(owner, listener));
         let Some(kept) = self.listeners.get_mut(listener) else { return };
-        if !matches!(kept.lent, Some(Loan::Server(_))) {
+        if !has_workers && !matches!(kept.lent, Some(Loan::Server(_))) {
             // Neither can fail on a socket that is open and a path that is superd's.
             let _ = set_nonblocking(kept.fd.as_fd(), accepted);
         }

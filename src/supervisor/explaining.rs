@@ -23,7 +23,7 @@ impl Supervisor {
         let asked = Asked::read(question, &self.admittance.zone, now)?;
         let judges = Judges {
             policy: &service.rules.policy,
-            hosts: service.rules.hosts.as_deref(),
+            hosts: service.rules.hosts.as_ref().map(|hosts| &hosts.tables),
             tables: &self.admittance.tables,
             interfaces: &self.admittance.interfaces,
         };

@@ -6,18 +6,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::{self, Builtin, Level, Serves};
+use crate::model::endpoint::Endpoint;
 use crate::model::identity::Identity;
 use crate::model::session::SessionId;
-use crate::protocol::handoff::{BATCH, Datagrams, Order, Stream};
-use crate::service::admission::ServiceKey;
+use crate::protocol::builtin::quotes;
+use crate::protocol::handoff::{BATCH, Datagrams, Order, Rates, Stream};
 use crate::service::backoff::Backoff;
+use crate::sys::memory::sealed;
 
 use super::Supervisor;
 use super::handover;
-use super::listeners::ListenerKey;
+use super::listeners::{Listener, ListenerKey};
 use super::roles::RoleKind;
 use super::sessions::SessionKey;
 use super::timers::{Due, TimerId};
@@ -35,12 +38,28 @@ pub(super) struct Handlers {
     /// Sessions that are to be handed over.
     pub(super) waiting: VecDeque<SessionKey>,
     /// Sockets that the current ones read, by the serial numbers of the listeners.
-    sockets: HashMap<u64, ListenerKey>,
+    sockets: HashMap<u64, Given>,
     /// Their channel was full.
     pub(super) blocked: bool,
     backoff: Backoff,
     start_again: Option<(TimerId, Instant)>,
     said_lost: bool,
+}
+
+/// A socket that they have.
+#[derive(Debug)]
+struct Given {
+    listener: ListenerKey,
+    service: Datagram,
+}
+
+/// What is done with datagrams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Datagram {
+    builtin: Builtin,
+    /// Daytime's time zone.
+    zone: Option<Rc<[u8]>>,
+    rates: Rates,
 }
 
 impl Default for Handlers {
@@ -78,7 +97,7 @@ impl Handlers {
 pub(super) fn is_handled(settings: &settings::Service) -> bool {
     match &settings.serves {
         Serves::Builtin(builtin) if settings.enabled => {
-            !builtin.answers_at_once() || settings.endpoints.iter().any(|endpoint| endpoint.is_datagram())
+            !builtin.answers_at_once() || settings.endpoints.iter().any(Endpoint::is_datagram)
         }
         _ => false,
     }
@@ -203,55 +222,61 @@ impl Supervisor {
     /// not have.
     pub(super) fn settle_datagrams(&mut self) {
         let Some(key) = self.handlers.current.filter(|&key| self.is_worker_ready(key)) else { return };
-        let wanted: HashMap<u64, ListenerKey> = self.datagram_listeners();
+        let wanted: HashMap<u64, Given> = self.datagram_listeners();
+        let is_other = |(serial, given): &(&u64, &Given)| {
+            wanted.get(serial).is_none_or(|wanted| wanted.service != given.service)
+        };
         let dropped: Vec<u64> =
-            self.handlers.sockets.keys().filter(|serial| !wanted.contains_key(serial)).copied().collect();
+            self.handlers.sockets.iter().filter(is_other).map(|(serial, _)| *serial).collect();
         for serial in dropped {
             if !self.order_handlers(key, &Order::Forget(serial), &[]) {
                 return;
             }
             self.handlers.sockets.remove(&serial);
         }
-        for (serial, listener) in wanted {
+        for (serial, given) in wanted {
             if self.handlers.sockets.contains_key(&serial) {
                 continue;
             }
-            let Some((order, fds)) = self.datagrams_order(serial, listener) else { continue };
+            let Some((order, fds)) = self.datagrams_order(serial, &given) else { continue };
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             if !self.order_handlers(key, &order, &fds) {
                 return;
             }
-            self.handlers.sockets.insert(serial, listener);
+            self.handlers.sockets.insert(serial, given);
         }
     }
 
     /// The sockets that handlers are to read, by the serial numbers of their listeners.
-    fn datagram_listeners(&self) -> HashMap<u64, ListenerKey> {
+    fn datagram_listeners(&self) -> HashMap<u64, Given> {
         if self.is_ending() {
             return HashMap::new();
         }
-        let is_wanted = |service: ServiceKey| {
-            self.services.get(service).is_some_and(|service| {
-                !service.is_gone && matches!(service.settings.serves, Serves::Builtin(_))
-            })
+        let datagrams = self.listeners.iter().filter(|(_, listener)| listener.endpoint.is_datagram());
+        let given = |(key, listener): (ListenerKey, &Listener)| {
+            let service = self.services.get(listener.service).filter(|service| !service.is_gone)?;
+            let Serves::Builtin(builtin) = &service.settings.serves else { return None };
+            let zone = matches!(builtin, Builtin::Daytime).then(|| Rc::clone(&self.admittance.zone_bytes));
+            let limits = &service.settings.limits;
+            let rates =
+                Rates { rate: limits.rate, per_source: limits.rate_per_source, prefix: limits.source_prefix };
+            let service = Datagram { builtin: builtin.clone(), zone, rates };
+            Some((listener.serial, Given { listener: key, service }))
         };
-        self.listeners
-            .iter()
-            .filter(|(_, listener)| listener.endpoint.is_datagram() && is_wanted(listener.service))
-            .map(|(key, listener)| (listener.serial, key))
-            .collect()
+        datagrams.filter_map(given).collect()
     }
 
-    fn datagrams_order(&self, serial: u64, listener: ListenerKey) -> Option<(Order, Vec<OwnedFd>)> {
-        let listener = self.listeners.get(listener)?;
-        let settings = &self.services.get(listener.service)?.settings;
-        let Serves::Builtin(builtin) = &settings.serves else { return None };
-        let mut fds = vec![listener.fd.try_clone().ok()?];
+    fn datagrams_order(&self, serial: u64, given: &Given) -> Option<(Order, Vec<OwnedFd>)> {
+        let mut fds = vec![self.listeners.get(given.listener)?.fd.try_clone().ok()?];
+        let Datagram { builtin, zone, rates } = &given.service;
         if let Builtin::Qotd(quotes) = builtin {
-            let bytes = crate::protocol::builtin::quotes::encode(quotes);
-            fds.push(crate::sys::memory::sealed("superd-quotes", &bytes).ok()?);
+            fds.push(sealed("superd-quotes", &quotes::encode(quotes)).ok()?);
         }
-        let order = Order::Listener(Datagrams { id: serial, builtin: builtin.word().to_owned() });
+        if let Some(zone) = zone {
+            fds.push(sealed("superd-zone", zone).ok()?);
+        }
+        let order =
+            Order::Listener(Datagrams { id: serial, builtin: builtin.word().to_owned(), rates: *rates });
         Some((order, fds))
     }
 
@@ -280,7 +305,7 @@ impl Supervisor {
             return false;
         }
         // A count of a socket that was taken back meanwhile is a late word, not a wrong one.
-        let listener = self.handlers.sockets.get(&id).and_then(|&key| self.listeners.get(key));
+        let listener = self.handlers.sockets.get(&id).and_then(|given| self.listeners.get(given.listener));
         let service = listener.filter(|listener| listener.serial == id).map(|listener| listener.service);
         if let Some(service) = service.and_then(|key| self.services.get_mut(key)) {
             let counts = &mut service.datagrams;

@@ -9,20 +9,25 @@ use std::rc::Rc;
 
 use nix::sys::signal::Signal;
 
-use crate::config::settings::{Level, Serves};
-use crate::protocol::handoff::{Connection, MAX_PACKET, Order, Report};
+use crate::config::settings::Serves;
+use crate::protocol::handoff::{Connection, Lapse, MAX_PACKET, Order, Report};
 use crate::service::admission::ServiceKey;
+use crate::service::reason::Reason;
 use crate::service::record::Event;
 use crate::sys::channel::Received;
 use crate::sys::process;
 
 use super::Supervisor;
+use super::muxing::is_mux;
 use super::sessions::{Phase, Session, SessionKey};
 use super::timers::Due;
 use super::workers::{WorkerKey, WorkerKind, WorkerPhase};
 
 /// Packets of one worker that a turn takes.
 const PACKETS: usize = 64;
+
+/// What one that has ended may have left in its channel, which holds fewer.
+const LAST_PACKETS: usize = 1024;
 
 impl Supervisor {
     /// Takes an admitted session of a worker's into the table, and hands it over.
@@ -38,16 +43,18 @@ impl Supervisor {
 
     /// Hands a session of a pool to a worker; if none has room, it waits for one.
     pub(super) fn give(&mut self, key: SessionKey) {
+        let ending = self.is_ending();
         let Some(session) = self.sessions.table.get(key) else { return };
-        let service = session.service;
-        let given = match self.worker_with_room(service) {
-            Some(worker) => self.send_connection(worker, key),
-            None => false,
-        };
-        if !given && let Some(pool) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) {
-            pool.waiting.push_back(key);
-        } else if !given {
-            self.abandon_session(key, crate::service::reason::Reason::Shutdown);
+        let (service, is_ended) = (session.service, session.cause.is_some());
+        match self.services.get_mut(service).and_then(|service| service.pool.as_mut()) {
+            Some(pool) if !ending && !is_ended => {
+                pool.waiting.push_back(key);
+                self.give_waiting(service);
+                // It may have come without a listener that looks for room first.
+                self.settle_pool(service, true);
+            }
+            // No worker gets it any more.
+            _ => self.abandon_session(key, Reason::Shutdown),
         }
     }
 
@@ -109,6 +116,9 @@ impl Supervisor {
         let Some(session) = self.sessions.table.get_mut(key) else { return };
         session.phase = Phase::Handed;
         session.worker = Some(worker);
+        if let Some(timer) = session.timer.take() {
+            self.timers.cancel(timer);
+        }
         let late = now + session.settings.timeouts.handshake;
         session.timer = Some(self.timers.set(late, Due::TakeLate(key)));
         let serial = session.id.serial;
@@ -118,13 +128,28 @@ impl Supervisor {
             if let Some(timer) = worker.timer.take() {
                 self.timers.cancel(timer);
             }
+            if let WorkerKind::Pool { service, .. } = worker.kind
+                && worker.held.len() == 1
+            {
+                // One less is idle.
+                self.settle_pool(service, false);
+            }
         }
     }
 
     /// A worker has something to say, or is gone.
     pub(super) fn on_worker(&mut self, key: WorkerKey) {
+        self.hear_worker(key, PACKETS);
+    }
+
+    /// It has ended: what it said last is still to be read.
+    pub(super) fn hear_last_words(&mut self, key: WorkerKey) {
+        self.hear_worker(key, LAST_PACKETS);
+    }
+
+    fn hear_worker(&mut self, key: WorkerKey, packets: usize) {
         let mut packet = [0; MAX_PACKET];
-        for _ in 0..PACKETS {
+        for _ in 0..packets {
             let Some(channel) = self.workers.get(key).and_then(|worker| worker.channel.as_ref()) else {
                 return;
             };
@@ -150,9 +175,12 @@ impl Supervisor {
                 true
             }
             Report::Take(id) => held(id).is_some_and(|session| self.session_is_taken(session, worker)),
-            Report::Done { id, bytes } => {
+            Report::Done { id, bytes, why } => {
                 let Some(session) = held(id) else { return false };
-                self.session_is_done(session, worker, id, bytes)
+                self.session_is_done(session, worker, id, bytes, why)
+            }
+            Report::Launch { id, name, received } => {
+                held(id).is_some_and(|session| self.on_name(session, worker, id, name.as_ref(), received))
             }
             Report::Lacks(what) => self.handlers_lack(worker, what.word()),
             Report::Counts { id, bytes, answered, refused } => {
@@ -170,7 +198,9 @@ impl Supervisor {
         }
         session.phase = Phase::Running;
         session.since = self.now;
-        session.connection = None;
+        if !is_mux(&session.settings) {
+            session.connection = None;
+        }
         session.pid = self.workers.get(worker).map_or(0, |worker| worker.pid);
         if session.cause.is_none() {
             if let Some(timer) = session.timer.take() {
@@ -181,10 +211,16 @@ impl Supervisor {
                 session.timer = Some(self.timers.set(self.now + life, Due::SessionTimeout(key)));
             }
         }
-        if let Some(service) = self.services.get_mut(session.service) {
+        let service = session.service;
+        if let Some(service) = self.services.get_mut(service) {
             service.started += 1;
         }
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.taken = worker.taken.saturating_add(1);
+        }
         self.log_start(key);
+        // There is room in its channel again.
+        self.give_waiting(service);
         true
     }
 
@@ -194,17 +230,20 @@ impl Supervisor {
         worker: WorkerKey,
         id: u64,
         bytes: Option<(u64, u64)>,
+        why: Option<Lapse>,
     ) -> bool {
+        // A worker of somebody else's has no such word.
+        let is_handlers = matches!(self.workers.get(worker).map(|w| &w.kind), Some(WorkerKind::Handlers));
         if self.sessions.table.get(key).is_none_or(|session| session.phase != Phase::Running) {
             return false;
         }
-        self.end_handed(key, bytes);
+        self.end_handed(key, bytes, why.filter(|_| is_handlers));
         self.worker_lets_go(worker, id);
         true
     }
 
     /// The last word about a session that was a worker's.
-    fn end_handed(&mut self, key: SessionKey, bytes: Option<(u64, u64)>) {
+    pub(super) fn end_handed(&mut self, key: SessionKey, bytes: Option<(u64, u64)>, why: Option<Lapse>) {
         let Some(session) = self.sessions.table.get(key) else { return };
         if session.settings.log.success {
             let event = Event::End {
@@ -215,7 +254,7 @@ impl Supervisor {
                 duration: self.now.saturating_duration_since(session.since),
                 cpu: None,
                 bytes,
-                cause: session.cause,
+                cause: session.cause.or(why.map(Lapse::word)),
             };
             let settings = Rc::clone(&session.settings);
             self.log_session(&settings, event);
@@ -223,74 +262,18 @@ impl Supervisor {
         self.remove_session(key);
     }
 
-    fn worker_lets_go(&mut self, key: WorkerKey, id: u64) {
+    pub(super) fn worker_lets_go(&mut self, key: WorkerKey, id: u64) {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(key) else { return };
         worker.held.remove(&id);
         if !worker.held.is_empty() {
+            if let WorkerKind::Pool { service, .. } = worker.kind {
+                self.give_waiting(service);
+            }
             return;
         }
         worker.since = now;
         self.worker_is_idle(key);
-    }
-
-    /// It has said what makes no sense.
-    fn expel_worker(&mut self, key: WorkerKey) {
-        let name = self.worker_name(key);
-        self.note(Level::Err, &format!("{name} has said what makes no sense: it is killed"));
-        self.kill_worker(key);
-        self.lose_worker(key);
-    }
-
-    /// It has not taken what it was handed: it hangs.
-    pub(super) fn take_is_late(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.table.get_mut(key) else { return };
-        session.timer = None;
-        let Some(worker) = session.worker.filter(|_| session.phase == Phase::Handed) else { return };
-        let name = self.worker_name(worker);
-        self.note(Level::Err, &format!("{name} does not take its connections: it is killed"));
-        self.kill_worker(worker);
-        self.lose_worker(worker);
-    }
-
-    /// The channel is closed. What was taken ends; what was not goes to another worker.
-    pub(super) fn lose_worker(&mut self, key: WorkerKey) {
-        let Some(worker) = self.workers.get_mut(key) else { return };
-        let Some(_channel) = worker.channel.take() else { return };
-        let mut held: Vec<(u64, SessionKey)> = worker.held.drain().collect();
-        held.sort_unstable();
-        let mut untaken = Vec::new();
-        for (_, session) in held {
-            if self.sessions.table.get(session).is_some_and(|session| session.phase == Phase::Handed) {
-                untaken.push(session);
-            } else {
-                if let Some(session) = self.sessions.table.get_mut(session) {
-                    session.cause.get_or_insert("handler-lost");
-                }
-                self.end_handed(session, None);
-            }
-        }
-        for &session in &untaken {
-            self.take_back_session(session);
-        }
-        match self.workers.get(key).map(|worker| &worker.kind) {
-            Some(WorkerKind::Handlers) => self.handlers_are_lost(key, untaken),
-            _ => {
-                for session in untaken {
-                    self.give(session);
-                }
-                self.worker_is_lost(key);
-            }
-        }
-    }
-
-    fn take_back_session(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.table.get_mut(key) else { return };
-        session.phase = Phase::Queued;
-        session.worker = None;
-        if let Some(timer) = session.timer.take() {
-            self.timers.cancel(timer);
-        }
     }
 
     /// Asks a worker to end one of its sessions; a worker that has only this one is asked to end.

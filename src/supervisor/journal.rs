@@ -10,6 +10,7 @@ use crate::service::record::{Event, Record, Told};
 use crate::service::refusals::{Refusal, WINDOW};
 
 use super::Supervisor;
+use super::judging::Severity;
 
 impl Supervisor {
     /// An event of superd's own, at a level.
@@ -29,7 +30,7 @@ impl Supervisor {
         let Some(service) = self.services.get(key) else { return };
         if service.settings.log.failure {
             let rule = service.place.clone();
-            self.log_ruling(key, (client, source), reason, &rule, None);
+            self.log_ruling(key, (client, source), (reason, &rule), None, Severity::default());
         }
     }
 
@@ -38,15 +39,15 @@ impl Supervisor {
         &mut self,
         key: ServiceKey,
         (client, source): (Client, Source),
-        reason: Reason,
-        rule: &Place,
+        (reason, rule): (Reason, &Place),
         told: Option<Told<'_>>,
+        severity: Severity,
     ) {
         let Some(service) = self.services.get(key) else { return };
         let settings = &service.settings;
         let refusal = Refusal {
             service: settings.name.as_str(),
-            facility: settings.log.facility,
+            facility: severity.facility.or(settings.log.facility),
             source,
             client,
             reason,
@@ -54,7 +55,8 @@ impl Supervisor {
             told,
         };
         if let Some(record) = self.refusals.note(self.now, refusal) {
-            self.log.write(&record);
+            let level = severity.level.unwrap_or(record.level);
+            self.log.write(&Record { level, ..record });
         }
     }
 

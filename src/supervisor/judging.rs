@@ -7,11 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::settings;
+use crate::config::settings::{self, Facility, Level};
 use crate::model::address::Source;
 use crate::model::client::Client;
 use crate::model::label::Label;
 use crate::model::place::Place;
+use crate::policy::hosts_access::request::Netgroup;
 use crate::policy::judge::Verdict;
 use crate::policy::request::{Fact, Interfaces, Request, User};
 use crate::policy::truth::Needs;
@@ -25,6 +26,7 @@ use crate::sys::socket;
 
 use super::Supervisor;
 use super::admittance::{Admittance, Rules};
+use super::muxing;
 use super::timers::{Due, TimerId};
 
 /// Connections that may wait for answers, over all services, and of one source.
@@ -48,16 +50,37 @@ pub(super) struct Admitted {
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Source,
     pub(super) facts: Facts,
+    /// It came through tcpmux, and waits for that one's answer.
+    pub(super) through_mux: bool,
+    /// What hosts.allow has it launched with.
+    pub(super) overrides: Option<String>,
+    /// The banner of hosts.allow.
+    pub(super) welcome: Vec<u8>,
+    /// How hosts.allow or hosts.deny wants it logged.
+    pub(super) severity: Severity,
+    /// Rules that only observe have had their lines.
+    pub(super) observed: bool,
     /// Those by which it is let in, if they are to end it.
     pub(super) hours: Option<Label>,
+}
+
+/// What the option `severity` says; what it does not is the service's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Severity {
+    pub(super) facility: Option<Facility>,
+    pub(super) level: Option<Level>,
 }
 
 /// What is known of a client.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    name: Option<Named>,
+    pub(super) name: Option<Named>,
+    /// That of the address that was asked.
+    pub(super) local_name: Option<Named>,
     user: Option<Result<u32, ()>>,
-    ident: Option<Reply>,
+    pub(super) ident: Option<Reply>,
+    /// No answer is none.
+    pub(super) netgroups: Vec<(Netgroup, Option<bool>)>,
 }
 
 /// A connection that waits for an answer.
@@ -65,6 +88,7 @@ pub(super) struct Facts {
 struct Pending {
     admitted: Admitted,
     rules: Rules,
+    subject: Subject,
     timer: TimerId,
 }
 
@@ -77,10 +101,42 @@ pub(super) struct Judging {
 }
 
 /// What becomes of a connection; a verdict without its loans.
-enum Ruling {
-    Serve { hours: Option<Label> },
-    Refuse { reason: Reason, rule: Place, banner: Option<Vec<u8>>, log: Option<bool> },
-    Ask(Needs),
+pub(super) enum Ruling {
+    Serve,
+    /// The rules let it in, hosts.allow and hosts.deny are still to be asked.
+    AskHosts,
+    Refuse {
+        reason: Reason,
+        rule: Place,
+        banner: Option<Vec<u8>>,
+        log: Option<bool>,
+    },
+    Ask(Subject),
+}
+
+/// What the resolver is asked, or the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Whose process it is.
+    User,
+    /// The name of the client.
+    Name,
+    /// The name of the address that it asked.
+    LocalName,
+    /// Whether it, or its user, is in a netgroup.
+    Netgroup(Netgroup),
+    /// Its ident server, which has so long.
+    Ident(Duration),
+}
+
+impl From<Needs> for Subject {
+    fn from(needs: Needs) -> Self {
+        match needs.cheapest() {
+            Needs { user: true, .. } => Self::User,
+            Needs { name: true, .. } => Self::Name,
+            _ => Self::Ident(IDENT_WITHIN),
+        }
+    }
 }
 
 impl Facts {
@@ -147,30 +203,39 @@ impl Supervisor {
 
     fn judge_by(&mut self, mut admitted: Admitted, rules: Rules) {
         loop {
-            match self.ruling(&admitted, &rules) {
-                Ruling::Serve { hours } => return self.serve(Admitted { hours, ..admitted }),
+            let mut ruling = self.ruling(&mut admitted, &rules);
+            if matches!(ruling, Ruling::AskHosts) {
+                ruling = self.hosts_ruling(&mut admitted, &rules);
+            }
+            match ruling {
+                Ruling::AskHosts => return,
+                Ruling::Serve => return self.serve(admitted),
                 Ruling::Refuse { reason, rule, banner, log } => {
                     return self.refuse_by_rule(admitted, reason, &rule, banner.as_deref(), log);
                 }
-                Ruling::Ask(needs) if needs.cheapest().user => self.ask_user(&mut admitted),
-                Ruling::Ask(needs) => return self.ask(admitted, rules, needs),
+                Ruling::Ask(Subject::User) => self.ask_user(&mut admitted),
+                Ruling::Ask(subject) => return self.ask(admitted, rules, subject),
             }
         }
     }
 
-    fn ruling(&mut self, admitted: &Admitted, rules: &Rules) -> Ruling {
+    fn ruling(&mut self, admitted: &mut Admitted, rules: &Rules) -> Ruling {
         let Admittance { interfaces, tables, .. } = &self.admittance;
         let request = admitted.facts.request(admitted.client, admitted.local, interfaces);
         match rules.policy.judge(&request, tables) {
             Verdict::Allow { rule, observed } => {
                 let hours =
                     rules.policy.hours(rule).filter(|_| admitted.settings.access.end_sessions).cloned();
-                let places: Vec<Place> = observed.into_iter().map(|rule| rule.place.clone()).collect();
+                // It is judged again with every answer that hosts.allow wants.
+                let said = std::mem::replace(&mut admitted.observed, true);
+                let new = observed.into_iter().filter(|_| !said);
+                let places: Vec<Place> = new.map(|rule| rule.place.clone()).collect();
                 for rule in &places {
                     let event = Event::Observed { client: admitted.client, rule };
                     self.log_session(&admitted.settings, event);
                 }
-                Ruling::Serve { hours }
+                admitted.hours = hours;
+                if rules.hosts.is_some() { Ruling::AskHosts } else { Ruling::Serve }
             }
             Verdict::Deny { cause, place, rule, .. } => Ruling::Refuse {
                 reason: cause.into(),
@@ -178,7 +243,7 @@ impl Supervisor {
                 banner: rule.and_then(|rule| rule.banner.clone()),
                 log: rule.and_then(|rule| rule.log),
             },
-            Verdict::Need(needs) => Ruling::Ask(needs),
+            Verdict::Need(needs) => Ruling::Ask(needs.into()),
         }
     }
 
@@ -208,54 +273,53 @@ impl Supervisor {
     }
 
     /// Has the resolver ask; the connection waits aside.
-    fn ask(&mut self, mut admitted: Admitted, rules: Rules, needs: Needs) {
-        let by_name = needs.cheapest().name;
+    fn ask(&mut self, mut admitted: Admitted, rules: Rules, subject: Subject) {
         let crowded =
             self.judging.pending.len() >= MOST || self.judging.of_source(admitted.source) >= MOST_OF_SOURCE;
         self.judging.serial += 1;
         let id = self.judging.serial;
-        let question = match (admitted.client, admitted.local) {
+        let name = |address: SocketAddr| Question::Name {
+            id,
+            address: address.ip().to_canonical(),
+            within: NAME_WITHIN,
+        };
+        let question = match (&subject, admitted.client, admitted.local) {
             _ if crowded => None,
-            (Client::Inet(client), _) if by_name => {
-                Some(Question::Name { id, address: client.ip().to_canonical(), within: NAME_WITHIN })
+            (Subject::Name, Client::Inet(client), _) => Some(name(client)),
+            (Subject::LocalName, _, Some(local)) => Some(name(local)),
+            (Subject::Netgroup(netgroup), ..) => {
+                Some(Question::Netgroup { id, netgroup: netgroup.clone(), within: NAME_WITHIN })
             }
-            (Client::Inet(client), Some(local)) => {
-                Some(Question::Ident { id, client, local, within: IDENT_WITHIN })
+            (&Subject::Ident(within), Client::Inet(client), Some(local)) => {
+                Some(Question::Ident { id, client, local, within })
             }
             _ => None,
         };
-        if !question.is_some_and(|question| self.ask_resolver(&question)) {
-            admitted.facts.fail(by_name);
+        if !question.is_some_and(|question| self.ask_resolver(question)) {
+            admitted.facts.fail(&subject);
             return self.judge_by(admitted, rules);
         }
-        let within = if by_name { NAME_WITHIN } else { IDENT_WITHIN };
+        let within = if let &Subject::Ident(within) = &subject { within } else { NAME_WITHIN };
         let timer = self.timers.set(self.now + within + LATE, Due::AnswerLate(id));
-        self.judging.pending.insert(id, Pending { admitted, rules, timer });
+        self.judging.pending.insert(id, Pending { admitted, rules, subject, timer });
     }
 
     /// The resolver has answered.
     pub(super) fn on_resolved(&mut self, answer: Answer) {
-        let (id, name, ident) = match answer {
+        let id = match answer {
             Answer::Ready => return,
-            Answer::Name { id, named } => (id, Some(named), None),
-            Answer::Ident { id, reply } => (id, None, Some(reply)),
+            Answer::Name { id, .. } | Answer::Netgroup { id, .. } | Answer::Ident { id, .. } => id,
         };
         // One that came too late is about nobody.
         let Some(mut pending) = self.take_pending(id) else { return };
-        if name.is_some() {
-            pending.admitted.facts.name = name;
-        }
-        if ident.is_some() {
-            pending.admitted.facts.ident = ident;
-        }
+        pending.admitted.facts.learn(&pending.subject, answer);
         self.judge_by(pending.admitted, pending.rules);
     }
 
     /// There is no answer, and none comes any more.
     pub(super) fn answer_is_late(&mut self, id: u64) {
         let Some(mut pending) = self.take_pending(id) else { return };
-        let by_name = pending.admitted.facts.name.is_none();
-        pending.admitted.facts.fail(by_name);
+        pending.admitted.facts.fail(&pending.subject);
         self.judge_by(pending.admitted, pending.rules);
     }
 
@@ -285,24 +349,40 @@ impl Supervisor {
         if log.unwrap_or(admitted.settings.log.failure) {
             let told = admitted.facts.name.as_ref().map(Named::told);
             let who = (admitted.client, admitted.source);
-            self.log_ruling(admitted.service, who, reason, rule, told);
+            self.log_ruling(admitted.service, who, (reason, rule), told, admitted.severity);
         }
         if let Some(service) = self.services.get_mut(admitted.service) {
             service.count_refusal(reason);
         }
         self.give_back(admitted.service, Some(admitted.source));
-        if let Some(banner) = banner.or(admitted.settings.banners.refuse.as_deref()) {
-            self.farewells.say(admitted.connection, banner, self.now);
+        let banner = banner.or(admitted.settings.banners.refuse.as_deref());
+        if let Some(text) = muxing::farewell(admitted.through_mux, banner) {
+            self.farewells.say(admitted.connection, &text, self.now);
         }
     }
 }
 
 impl Facts {
-    fn fail(&mut self, by_name: bool) {
-        if by_name {
-            self.name = Some(Named::Failed);
-        } else {
-            self.ident = Some(Reply::Failed);
+    /// An answer of another kind than the question is none.
+    fn learn(&mut self, subject: &Subject, answer: Answer) {
+        match (subject, answer) {
+            (Subject::Name, Answer::Name { named, .. }) => self.name = Some(named),
+            (Subject::LocalName, Answer::Name { named, .. }) => self.local_name = Some(named),
+            (Subject::Netgroup(netgroup), Answer::Netgroup { is_member, .. }) => {
+                self.netgroups.push((netgroup.clone(), is_member));
+            }
+            (Subject::Ident(_), Answer::Ident { reply, .. }) => self.ident = Some(reply),
+            (subject, _) => self.fail(subject),
+        }
+    }
+
+    fn fail(&mut self, subject: &Subject) {
+        match subject {
+            Subject::Name => self.name = Some(Named::Failed),
+            Subject::LocalName => self.local_name = Some(Named::Failed),
+            Subject::Ident(_) => self.ident = Some(Reply::Failed),
+            Subject::Netgroup(netgroup) => self.netgroups.push((netgroup.clone(), None)),
+            Subject::User => self.user = Some(Err(())),
         }
     }
 }

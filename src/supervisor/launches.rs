@@ -18,6 +18,7 @@ use crate::sys::fd;
 use crate::sys::memory::SlotTable;
 use crate::sys::spawn::{Image, Parentage, Spawner};
 
+use super::hosts::Command;
 use super::roles::{RoleKind, role_plans};
 use super::sessions::SessionKey;
 use super::workers::WorkerKey;
@@ -40,8 +41,12 @@ pub(super) enum Job {
     Session(SessionKey),
     /// A worker of a pool, with its sockets until it exists.
     Worker(WorkerKey, Vec<OwnedFd>),
+    /// A command of hosts.allow or hosts.deny.
+    Command(Command),
     /// A role, with its end of the channel until the role exists.
     Role(RoleKind, Option<OwnedFd>),
+    /// A worker that has ended before the launcher said that its launch is over.
+    Gone,
 }
 
 /// A slot in use.
@@ -87,7 +92,7 @@ pub(super) struct Launches {
     in_flight: Vec<Option<InFlight>>,
     free: Vec<u16>,
     /// Plans of superd's roles, of the configuration in force and of the one before, whose last clients may still
-    /// wait in the queue: kept for the next launcher.
+    /// wait in the queue, and of pools that go on as they were: kept for the next launcher.
     role_plans: OwnedFd,
     service_plans: VecDeque<(u64, OwnedFd)>,
     /// The launcher's channel was full.
@@ -176,10 +181,39 @@ impl Launches {
     pub(super) fn use_plans(&mut self, generation: u64, block: OwnedFd) -> io::Result<()> {
         let passed = self.pass_on(generation, &block);
         self.service_plans.push_back((generation, block));
-        if self.service_plans.len() > KEPT_PLANS {
-            self.service_plans.pop_front();
-        }
         passed
+    }
+
+    /// Lets go of the plans of earlier configurations, but of the last one and those that are `used`.
+    pub(super) fn forget_plans(&mut self, used: &[u64]) {
+        let newest = self.service_plans.len().saturating_sub(KEPT_PLANS);
+        let mut index = 0;
+        let channel = self.channel.as_ref();
+        self.service_plans.retain(|&(generation, _)| {
+            index += 1;
+            let stays = index > newest || used.contains(&generation);
+            if !stays && let Some(channel) = channel {
+                // A launcher that does not hear it keeps a descriptor more.
+                let mut packet = Vec::new();
+                Request::Forget { generation }.encode(&mut packet);
+                let _ = channel.send(&packet, &[]);
+            }
+            stays
+        });
+    }
+
+    /// Takes back the launch of a worker that was not sent to the launcher yet. `false`: it was.
+    pub(super) fn withdraw_worker(&mut self, key: WorkerKey) -> bool {
+        let before = self.queue.len();
+        self.queue.retain(|job| !matches!(job, Job::Worker(worker, ..) if *worker == key));
+        self.queue.len() != before
+    }
+
+    /// The slot in which a worker is being launched.
+    fn slot_of_worker(&self, key: WorkerKey) -> Option<u16> {
+        let is_its = |flight: &InFlight| matches!(flight.job, Job::Worker(worker, ..) if worker == key);
+        let index = self.in_flight.iter().position(|flight| flight.as_ref().is_some_and(is_its))?;
+        u16::try_from(index).ok()
     }
 
     /// Roles are made by these plans from now on.

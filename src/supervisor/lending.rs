@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::Level;
+use crate::model::filter::Instruction;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
 use crate::sys::fd::set_nonblocking;
@@ -147,6 +148,16 @@ impl Keepsake {
         let fd = listener.fd.as_fd();
         let kind = SocketKind::of(fd)?;
         Ok(Self { lent: Lent::remember(fd)?, kind, waiting: waiting(fd, kind) })
+    }
+
+    /// The filter that it is to have when it comes back.
+    pub(super) fn expect_filter(&mut self, filter: &[Instruction]) {
+        self.lent.expect_filter(filter);
+    }
+
+    /// superd accepts from the listener by now.
+    pub(super) fn stay_nonblocking(&mut self) {
+        self.lent.stay_nonblocking();
     }
 
     /// Is what woke the server still there, as it was?

@@ -14,13 +14,15 @@ use socket2::{SockAddr, SockRef};
 
 use crate::config::settings::SocketOptions;
 use crate::model::endpoint::Endpoint;
+use crate::model::filter::Instruction;
 use crate::supervisor::bind::rejoin;
 use crate::supervisor::options::{self, Remembered};
 use crate::sys::diag::diagnose;
+use crate::sys::filter::{attached, is_locked, replace};
 use crate::sys::group;
 use crate::sys::kind::SocketKind;
 use crate::sys::signalled::Description;
-use crate::sys::sockopt::{detach_filter, disconnect, has_filter};
+use crate::sys::sockopt::disconnect;
 
 /// What a listener was like before it was lent.
 #[derive(Debug)]
@@ -29,7 +31,9 @@ pub struct Lent {
     description: Description,
     address: SockAddr,
     interface: u32,
-    filtered: bool,
+    /// `None`: one of eBPF, which can't be read.
+    filter: Option<Vec<Instruction>>,
+    locked: bool,
     options: Remembered,
 }
 
@@ -53,9 +57,21 @@ impl Lent {
             description: Description::of(fd)?,
             address: SockRef::from(&fd).local_addr()?,
             interface: group::bound_interface(fd).unwrap_or(0),
-            filtered: has_filter(fd),
+            filter: attached(fd).ok(),
+            locked: is_locked(fd),
             options: Remembered::of(fd, kind),
         })
+    }
+
+    /// Its filter was replaced while it was lent: this is the one that it is to have.
+    pub fn expect_filter(&mut self, filter: &[Instruction]) {
+        self.filter = Some(filter.to_vec());
+    }
+
+    /// superd accepts from it by now: it is not to block when it is put back, not even for an instant, in which
+    /// another process that has it could call accept.
+    pub fn stay_nonblocking(&mut self) {
+        self.description.flags |= libc::O_NONBLOCK;
     }
 
     /// Puts back what differs. `options` are those of the service, by now perhaps other ones than it was lent with.
@@ -159,21 +175,25 @@ impl Lent {
         fd: BorrowedFd<'_>,
         changed: &mut Vec<&'static str>,
     ) -> Result<(), &'static str> {
-        match (self.filtered, has_filter(fd)) {
-            (false, true) => {
-                // EPERM: the server has locked it there.
-                detach_filter(fd).map_err(|_| "filter")?;
+        // The server has locked it: it could never follow the rules again.
+        if is_locked(fd) && !self.locked {
+            return Err("filter");
+        }
+        let now = attached(fd).ok();
+        match &self.filter {
+            same if *same == now => Ok(()),
+            None => Err("filter"),
+            Some(filter) => {
+                replace(fd, filter).map_err(|_| "filter")?;
                 changed.push("filter");
                 Ok(())
             }
-            (true, false) => Err("filter"),
-            _ => Ok(()),
         }
     }
 }
 
 /// Where the kernel's tables tell nothing: POLLHUP is that of both directions.
-fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+pub(super) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::empty())];
     let found = poll(&mut fds, PollTimeout::ZERO).is_ok();
     found && fds.iter().any(|fd| fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))

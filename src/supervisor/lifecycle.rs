@@ -19,7 +19,8 @@ use super::Supervisor;
 use super::sessions::{Phase, ProcessOwner, SessionKey};
 use super::timers::Due;
 
-const A_MINUTE: Duration = Duration::from_mins(1);
+/// A failure of the same kind has no second line before.
+pub(super) const A_MINUTE: Duration = Duration::from_mins(1);
 
 impl Supervisor {
     /// The launcher has made the child. superd's copies of its descriptors close, so that the client sees the
@@ -95,7 +96,8 @@ impl Supervisor {
             pool.waiting.retain(|waiting| *waiting != key);
         }
         if let (Some(connection), Some(client), Some(source)) = (connection, client, source) {
-            self.refuse(service, connection, client, source, reason);
+            // If it came through tcpmux, that has said its word.
+            self.refuse(service, connection, client, source, reason, false);
         }
         self.remove_session(key);
     }
@@ -108,6 +110,7 @@ impl Supervisor {
             }
             match self.sessions.disown(ended.pid) {
                 Some(ProcessOwner::Session(key)) => self.session_process_ended(key, ended),
+                Some(ProcessOwner::Command) => self.command_ended(ended.pid),
                 Some(ProcessOwner::Worker(key)) => self.worker_ended(key, ended),
                 Some(ProcessOwner::Role(kind)) => self.role_ended(kind, ended),
                 Some(ProcessOwner::Launcher) => self.launcher_ended(),

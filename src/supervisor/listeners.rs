@@ -12,10 +12,12 @@ use crate::config::settings::Multiplexer;
 use crate::model::endpoint::Endpoint;
 use crate::service::admission::ServiceKey;
 use crate::service::backoff::Backoff;
+use crate::sys::filter::attached;
 use crate::sys::poll::{EpollSet, PollSet};
 use crate::sys::waiting::note_moments;
 
 use super::bind::{PathIdentity, identify_path, remove_path};
+use super::datagram_rules::Filter;
 use super::lending::{Keepsake, fresh_rests};
 use super::sessions::SessionKey;
 use super::slab::Slab;
@@ -41,6 +43,8 @@ pub(super) struct Listener {
     /// What is needed to set it right when its server has ended.
     pub(super) keepsake: Option<Keepsake>,
     pub(super) rests: Backoff,
+    /// The filter of its datagrams; empty without one.
+    pub(super) filter: Filter,
     /// Its path, to be removed when it closes.
     path: Option<PathIdentity>,
     watched: bool,
@@ -81,9 +85,11 @@ impl Listeners {
         if endpoint.is_datagram() {
             note_moments(fd.as_fd());
         }
+        let filter = attached(fd.as_fd()).unwrap_or_default().into();
         self.serial += 1;
         self.table.insert(Listener {
             fd,
+            filter,
             serial: self.serial,
             service,
             endpoint,

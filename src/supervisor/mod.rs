@@ -6,16 +6,17 @@
 //! | file | subject |
 //! |---|---|
 //! | `start`, `turn`, `shutdown` | the life of superd |
-//! | `accept`, `answers`, `launches`, `lifecycle` | the life of a connection |
+//! | `accept`, `answers`, `muxing`, `launches`, `lifecycle` | the life of a connection |
 //! | `load`, `prepare`, `commit`, `binding`, `watching` | the life of a configuration |
 //! | `lending`, `lent` | listeners that are lent to servers which wait |
 //! | `bind`, `options`, `holder` | sockets of every kind, and their options |
-//! | `judging`, `admittance`, `resolving`, `hours`, `explaining` | who may come in, and what that depends on |
+//! | `datagram_rules` | rules that the kernel holds |
+//! | `judging`, `hosts`, `admittance`, `resolving`, `hours`, `explaining` | who may come in, and what that depends on |
 //! | `listeners`, `services`, `sessions`, `slab`, `timers` | tables |
-//! | `workers`, `handover`, `pools`, `staff`, `handlers` | workers, and handing connections to them |
+//! | `workers`, `handover`, `losses`, `pools`, `staff`, `shared`, `handlers` | workers, and handing connections to them |
 //! | `collecting` | standard errors on their way into the log |
 //! | `pause`, `load_average`, `bans` | who has to wait, or to stay away |
-//! | `farewells`, `status`, `journal`, `roles`, `admin` | what else there is to do |
+//! | `farewells`, `status`, `pool_status`, `journal`, `roles`, `admin` | what else there is to do |
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -43,12 +44,14 @@ mod bans;
 mod binding;
 mod collecting;
 mod commit;
+mod datagram_rules;
 mod directory;
 mod explaining;
 mod farewells;
 mod handlers;
 mod handover;
 mod holder;
+mod hosts;
 mod hours;
 mod journal;
 mod judging;
@@ -58,15 +61,19 @@ mod lifecycle;
 mod listeners;
 mod load;
 mod load_average;
+mod losses;
+mod muxing;
 mod notify;
 mod pause;
 mod pidfile;
+mod pool_status;
 mod pools;
 mod prepare;
 mod resolving;
 mod roles;
 mod services;
 mod sessions;
+mod shared;
 mod shutdown;
 mod signals;
 mod slab;
@@ -94,6 +101,7 @@ struct Supervisor {
     /// What rules are judged by, but for the rules.
     admittance: admittance::Admittance,
     judging: judging::Judging,
+    commands: hosts::Commands,
     resolver: resolving::Resolver,
     /// The next look at the hours of sessions, while there are such sessions.
     minute: Option<timers::TimerId>,
@@ -131,6 +139,7 @@ struct Supervisor {
     admission: Admission,
     load_average: load_average::Reading,
     bans: bans::Bans,
+    datagram_rules: datagram_rules::DatagramRules,
     sessions: sessions::Sessions,
     launches: launches::Launches,
     workers: workers::Workers,

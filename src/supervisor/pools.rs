@@ -19,6 +19,7 @@ use super::lending::Keepsake;
 use super::listeners::ListenerKey;
 use super::services::PlanId;
 use super::sessions::SessionKey;
+use super::staff::SHORT;
 use super::timers::{Due, TimerId};
 use super::workers::{WorkerKey, WorkerPhase};
 
@@ -33,9 +34,12 @@ pub(super) struct PoolState {
     pub(super) waiting: VecDeque<SessionKey>,
     /// Workers that ended without being told to.
     pub(super) restarts: u64,
-    backoff: Backoff,
-    rest: Option<(TimerId, Instant)>,
+    /// It was said that its workers fail.
     pub(super) said_degraded: bool,
+    /// Until its workers have lived for long enough to say that they do not fail any more.
+    proof: Option<TimerId>,
+    /// Its first generation: earlier ones were those of a service that had this one's place.
+    first: u64,
     /// Listeners that workers were given, as they were before.
     pub(super) lent: Vec<(ListenerKey, u64, Keepsake)>,
 }
@@ -48,11 +52,19 @@ pub(super) struct Generation {
     pub(super) plan: PlanId,
     /// The listeners that they are given, by key and serial number.
     pub(super) listeners: Vec<(ListenerKey, u64)>,
+    backoff: Backoff,
+    /// No worker is started until then: they failed.
+    rest: Option<(TimerId, Instant)>,
 }
 
 impl Generation {
     pub(super) fn pool(&self) -> Option<&Pool> {
         pool_of(&self.settings)
+    }
+
+    /// May a worker be started now? One that accepts by itself needs a listener, which may still be missing.
+    fn may_start(&self) -> bool {
+        self.rest.is_none() && (self.settings.is_accepted() || !self.listeners.is_empty())
     }
 }
 
@@ -70,16 +82,26 @@ fn fresh_backoff() -> Backoff {
 
 impl PoolState {
     fn new(current: Generation) -> Self {
+        let first = current.number;
         Self {
             current,
             next: None,
             waiting: VecDeque::new(),
             restarts: 0,
-            backoff: fresh_backoff(),
-            rest: None,
             said_degraded: false,
+            proof: None,
+            first,
             lent: Vec::new(),
         }
+    }
+
+    /// Has it, or had it, this generation?
+    pub(super) fn has(&self, generation: u64) -> bool {
+        generation >= self.first
+    }
+
+    fn generation_mut(&mut self, number: u64) -> Option<&mut Generation> {
+        [Some(&mut self.current), self.next.as_mut()].into_iter().flatten().find(|g| g.number == number)
     }
 
     fn newest(&mut self) -> &mut Generation {
@@ -88,7 +110,7 @@ impl PoolState {
 
     /// When workers are started again, after failures.
     pub(super) fn rests_until(&self) -> Option<Instant> {
-        self.rest.map(|(_, until)| until)
+        [Some(&self.current), self.next.as_ref()].into_iter().flatten().find_map(|g| Some(g.rest?.1))
     }
 }
 
@@ -107,8 +129,14 @@ impl Supervisor {
             service.listeners.iter().filter_map(serials).collect()
         };
         let number = self.generation_serial;
-        let new =
-            Generation { number, settings: Rc::clone(&service.settings), plan: service.plan, listeners };
+        let new = Generation {
+            number,
+            settings: Rc::clone(&service.settings),
+            plan: service.plan,
+            listeners,
+            backoff: fresh_backoff(),
+            rest: None,
+        };
         let Some(service) = self.services.get_mut(key) else { return };
         let Some(pool) = &mut service.pool else {
             self.generation_serial += 1;
@@ -121,18 +149,14 @@ impl Supervisor {
         }
         if is_same(pool.newest(), &new) {
             let newest = pool.newest();
-            *newest = Generation { number: newest.number, ..new };
+            let Generation { number, backoff, rest, .. } = *newest;
+            *newest = Generation { number, backoff, rest, ..new };
         } else {
             given_up = pool.next.replace(new);
             self.generation_serial += 1;
-            // Its failures, if any, were another one's.
-            pool.backoff = fresh_backoff();
-            if let Some((timer, _)) = pool.rest.take() {
-                self.timers.cancel(timer);
-            }
         }
         if let Some(generation) = given_up {
-            self.retire_generation(key, generation.number);
+            self.give_up_generation(key, &generation);
         }
         self.settle_pool(key, false);
     }
@@ -140,7 +164,8 @@ impl Supervisor {
     /// The service has no pool any more. Connections that its workers have taken go on.
     pub(super) fn end_pool(&mut self, key: ServiceKey) {
         let Some(pool) = self.services.get_mut(key).and_then(|service| service.pool.take()) else { return };
-        if let Some((timer, _)) = pool.rest {
+        let rests = [pool.current.rest, pool.next.and_then(|next| next.rest)];
+        for timer in rests.into_iter().flatten().map(|(timer, _)| timer).chain(pool.proof) {
             self.timers.cancel(timer);
         }
         for session in pool.waiting {
@@ -151,6 +176,20 @@ impl Supervisor {
             self.retire_worker(worker);
         }
         self.return_pool_listeners(key, pool.lent);
+    }
+
+    /// Plans that pools may still need: a generation that serves until the next one is ready may be an old one.
+    pub(super) fn plans_of_pools(&self) -> Vec<u64> {
+        let pools = self.services.iter().filter_map(|(_, service)| service.pool.as_ref());
+        let generations = pools.flat_map(|pool| [Some(&pool.current), pool.next.as_ref()]);
+        generations.flatten().map(|generation| generation.plan.generation).collect()
+    }
+
+    fn give_up_generation(&mut self, key: ServiceKey, generation: &Generation) {
+        if let Some((timer, _)) = generation.rest {
+            self.timers.cancel(timer);
+        }
+        self.retire_generation(key, generation.number);
     }
 
     fn retire_generation(&mut self, key: ServiceKey, number: u64) {
@@ -167,14 +206,11 @@ impl Supervisor {
             return;
         }
         let Some(state) = self.services.get(key).and_then(|service| service.pool.as_ref()) else { return };
-        let rests = state.rest.is_some();
         let waits = waits || !state.waiting.is_empty();
         let (current, next) = (state.current.clone(), state.next.clone());
         if let Some(pool) = current.pool() {
             let counts = self.workers.counts(key, current.number);
-            // Where it rests for the next one's failures, the current one is kept going.
-            let may_start = !rests || next.is_some();
-            let missing = if may_start { pool::to_start(pool, counts, waits) } else { 0 };
+            let missing = if current.may_start() { pool::to_start(pool, counts, waits) } else { 0 };
             self.start_workers(key, &current, missing);
             for _ in 0..pool::to_retire(pool, counts) {
                 self.retire_idlest(key, current.number);
@@ -184,16 +220,41 @@ impl Supervisor {
             let counts = self.workers.counts(key, next.number);
             // With `min = 0` one has to show that it gets ready.
             let first = u32::from(counts == Counts::default());
-            let missing = if rests { 0 } else { pool::to_start(pool, counts, false).max(first) };
+            let missing = if next.may_start() { pool::to_start(pool, counts, false).max(first) } else { 0 };
             self.start_workers(key, next, missing);
         }
+        self.say_pool_is_well(key);
         self.touched.push(key);
+    }
+
+    /// Says so if a pool of which it was said that its workers fail has what it needs, and that lives.
+    fn say_pool_is_well(&mut self, key: ServiceKey) {
+        let Some(state) = self.services.get_mut(key).and_then(|s| s.pool.as_mut()) else { return };
+        if !state.said_degraded || state.next.is_some() || state.current.rest.is_some() {
+            return;
+        }
+        let (number, least) = (state.current.number, state.current.pool().map_or(0, |pool| pool.min.max(1)));
+        let counts = self.workers.counts(key, number);
+        if counts.starting > 0 || counts.idle + counts.busy < least {
+            return;
+        }
+        let unproven = self.workers.of_generation(key, number).filter(|(_, worker)| worker.taken == 0);
+        let proven = unproven.map(|(_, worker)| worker.since + SHORT).max();
+        if let Some(timer) = state.proof.take() {
+            self.timers.cancel(timer);
+        }
+        if let Some(at) = proven.filter(|at| *at > self.now) {
+            state.proof = Some(self.timers.set(at, Due::StartWorkers(key)));
+            return;
+        }
+        state.said_degraded = false;
+        self.log_state(Some(key), "online", Some("pool"), Level::Notice);
     }
 
     fn start_workers(&mut self, key: ServiceKey, generation: &Generation, count: u32) {
         for _ in 0..count {
             if !self.start_worker(key, generation) {
-                return self.rest_pool(key, "descriptors");
+                return self.rest_generation(key, generation.number);
             }
         }
     }
@@ -211,18 +272,14 @@ impl Supervisor {
 
     /// A worker is ready. The first of a generation that comes up takes over.
     pub(super) fn worker_is_ready(&mut self, key: WorkerKey) {
-        let Some((service, number)) = self.mark_ready(key) else { return };
-        let name = |generation: &Generation| generation.number;
-        let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) else { return };
-        if state.next.as_ref().map(name) == Some(number)
-            && let Some(next) = state.next.take()
-        {
-            let old = std::mem::replace(&mut state.current, next);
-            self.retire_generation(service, old.number);
+        if self.workers.get(key).is_some_and(|worker| worker.pid == 0) {
+            self.adopt_worker(key);
         }
+        let Some((service, number)) = self.mark_ready(key) else { return };
         let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) else { return };
-        if state.current.number == number && std::mem::take(&mut state.said_degraded) {
-            self.log_state(Some(service), "online", Some("pool"), Level::Notice);
+        if let Some(next) = state.next.take_if(|next| next.number == number) {
+            let old = std::mem::replace(&mut state.current, next);
+            self.give_up_generation(service, &old);
         }
         self.worker_is_idle(key);
     }
@@ -248,7 +305,8 @@ impl Supervisor {
         if let Some(timer) = worker.timer.take() {
             self.timers.cancel(timer);
         }
-        if let Some(patience) = worker.pool().and_then(|pool| pool.idle_timeout) {
+        let state = self.services.get(service).and_then(|service| service.pool.as_ref());
+        if let Some(patience) = state.and_then(|state| state.current.pool()?.idle_timeout) {
             worker.timer = Some(self.timers.set(now + patience, Due::WorkerIdle(key)));
         }
         self.settle_pool(service, false);
@@ -270,38 +328,38 @@ impl Supervisor {
 
     /// A worker of this generation has failed: the next ones wait, each time longer.
     pub(super) fn pool_has_failed(&mut self, key: ServiceKey, number: u64) {
-        let Some(state) = self.services.get(key).and_then(|service| service.pool.as_ref()) else { return };
-        let concerns =
-            state.current.number == number || state.next.as_ref().is_some_and(|n| n.number == number);
-        if concerns {
-            self.rest_pool(key, "pool");
-        }
-    }
-
-    fn rest_pool(&mut self, key: ServiceKey, reason: &str) {
-        let now = self.now;
+        self.rest_generation(key, number);
         let Some(state) = self.services.get_mut(key).and_then(|s| s.pool.as_mut()) else { return };
-        if state.rest.is_none() {
-            let until = now + state.backoff.wait();
-            state.rest = Some((self.timers.set(until, Due::StartWorkers(key)), until));
-        }
-        if !std::mem::replace(&mut state.said_degraded, true) {
-            self.log_state(Some(key), "degraded", Some(reason), Level::Warning);
+        if state.generation_mut(number).is_some() && !std::mem::replace(&mut state.said_degraded, true) {
+            self.log_state(Some(key), "degraded", Some("pool"), Level::Warning);
         }
         self.touched.push(key);
     }
 
-    /// A worker has worked: failures before it do not count any more.
-    pub(super) fn pool_has_worked(&mut self, key: ServiceKey) {
-        if let Some(state) = self.services.get_mut(key).and_then(|s| s.pool.as_mut()) {
-            state.backoff = fresh_backoff();
+    fn rest_generation(&mut self, key: ServiceKey, number: u64) {
+        let now = self.now;
+        let state = self.services.get_mut(key).and_then(|service| service.pool.as_mut());
+        let Some(generation) = state.and_then(|state| state.generation_mut(number)) else { return };
+        if generation.rest.is_none() {
+            let until = now + generation.backoff.wait();
+            generation.rest = Some((self.timers.set(until, Due::StartWorkers(key)), until));
         }
     }
 
-    /// The rest is over.
+    /// A worker has worked: failures before it do not count any more.
+    pub(super) fn pool_has_worked(&mut self, key: ServiceKey, number: u64) {
+        let state = self.services.get_mut(key).and_then(|service| service.pool.as_mut());
+        if let Some(generation) = state.and_then(|state| state.generation_mut(number)) {
+            generation.backoff = fresh_backoff();
+        }
+    }
+
+    /// The rest of a generation is over.
     pub(super) fn start_workers_again(&mut self, key: ServiceKey) {
-        if let Some(state) = self.services.get_mut(key).and_then(|s| s.pool.as_mut()) {
-            state.rest = None;
+        let now = self.now;
+        let Some(state) = self.services.get_mut(key).and_then(|s| s.pool.as_mut()) else { return };
+        for generation in [Some(&mut state.current), state.next.as_mut()].into_iter().flatten() {
+            generation.rest.take_if(|(_, until)| *until <= now);
         }
         self.settle_pool(key, false);
     }
@@ -318,7 +376,7 @@ impl Supervisor {
             return false;
         }
         let counts = self.workers.counts(key, state.current.number);
-        counts.room > 0 || (state.rest.is_none() && pool::to_start(pool, counts, true) > 0)
+        counts.room > 0 || (state.current.may_start() && pool::to_start(pool, counts, true) > 0)
     }
 
     /// Has a worker of this pool room now?

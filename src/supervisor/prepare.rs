@@ -102,8 +102,10 @@ impl Supervisor {
         };
         let role_plans = self.prepare_role_plans(reader.daemon())?;
         let changes = self.compare(&services);
+        // What rules of datagrams follow from is known before sockets are bound.
+        self.refresh_interfaces();
         let mut undo = Undo::default();
-        match self.prepare_sockets(&services, &mut undo) {
+        match self.prepare_sockets(&services, &beside.tables, &mut undo) {
             Ok((sockets, close)) => Ok(Prepared {
                 daemon: reader.daemon().clone(),
                 log: reader.log().clone(),
@@ -138,7 +140,9 @@ impl Supervisor {
         for (index, entry) in reader.services().enumerate() {
             let running = self.services.by_name(entry.name.as_str()).and_then(|key| self.services.get(key));
             let settings = match running {
-                Some(service) if service.digest == entry.digest && entry.is_in_place(&service.settings) => {
+                Some(service)
+                    if service.digest == entry.digest && entry.has_its_places(&service.settings) =>
+                {
                     Rc::clone(&service.settings)
                 }
                 Some(service) if service.digest == entry.digest => {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::access::{Access, Rules};
 use crate::config::settings::{self, Level};
 use crate::model::identity::Identity;
+use crate::model::pattern::ClientPattern;
 use crate::model::user::UserPattern;
 use crate::protocol::resolve::{Answer, MAX_PACKET, Question};
 use crate::service::backoff::Backoff;
@@ -86,7 +87,7 @@ fn asks(access: &Access) -> bool {
         Rules::Short(clauses) => clauses.users.as_ref().is_some_and(|users| ident(&users.value)),
         Rules::Ordered { rules, .. } => rules.iter().filter_map(|rule| rule.users.as_ref()).any(|u| ident(u)),
     };
-    users || access.hosts_access.is_some() || access.patterns().any(|pattern| pattern.asks_name())
+    users || access.hosts_access.is_some() || access.patterns().any(ClientPattern::asks_name)
 }
 
 impl Supervisor {
@@ -136,13 +137,13 @@ impl Supervisor {
     }
 
     /// Asks, now or when there is room. `false`: nobody will answer.
-    pub(super) fn ask_resolver(&mut self, question: &Question) -> bool {
+    pub(super) fn ask_resolver(&mut self, question: Question) -> bool {
         if self.resolver.unsent.len() >= MOST_UNSENT
             || (self.resolver.channel.is_none() && self.resolver.said_lost)
         {
             return false;
         }
-        self.resolver.unsent.push_back(*question);
+        self.resolver.unsent.push_back(question);
         self.send_questions();
         true
     }

@@ -129,6 +129,11 @@ impl Service {
         &self.settings.name
     }
 
+    /// Do the workers of its pool fail, so that none is started for a while?
+    pub(super) fn is_resting(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.rests_until().is_some())
+    }
+
     pub(super) fn count_refusal(&mut self, reason: Reason) {
         if let Some(place) = Reason::ALL.iter().position(|r| *r == reason)
             && let Some(count) = self.refused.get_mut(place)

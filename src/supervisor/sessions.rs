@@ -15,6 +15,7 @@ use crate::service::admission::ServiceKey;
 use crate::sys::process::Ended;
 
 use super::listeners::ListenerKey;
+use super::services::PlanId;
 use super::slab::Slab;
 use super::timers::TimerId;
 use super::workers::WorkerKey;
@@ -29,16 +30,22 @@ pub(super) struct Session {
     pub(super) service: ServiceKey,
     /// The settings that it began with; a reload does not change them.
     pub(super) settings: Rc<settings::Service>,
+    /// How its program is made.
+    pub(super) plan: PlanId,
     /// None of a server that waits by itself.
     pub(super) client: Option<Client>,
     pub(super) local: Option<SocketAddr>,
     pub(super) source: Option<Source>,
     /// The client's confirmed name and what its ident server says, where a rule asked for them.
     pub(super) names: [Option<String>; 2],
+    /// What hosts.allow has it launched with.
+    pub(super) overrides: Option<String>,
     /// The hours whose end ends it.
     pub(super) hours: Option<Label>,
     /// The worker that it was handed to.
     pub(super) worker: Option<WorkerKey>,
+    /// Workers that have ended before they took it.
+    pub(super) lost_workers: u32,
     /// The listener that it was lent, for `wait`.
     pub(super) lent: Option<ListenerKey>,
     /// superd's copy, until the child exists; with `timeout.drain`, until its end.
@@ -91,6 +98,8 @@ pub(super) enum ProcessOwner {
     Session(SessionKey),
     Role(super::roles::RoleKind),
     Worker(WorkerKey),
+    /// What hosts.allow or hosts.deny has beside a session.
+    Command,
     Launcher,
 }
 

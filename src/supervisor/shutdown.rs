@@ -12,6 +12,7 @@ use super::Supervisor;
 use super::notify::notify_stopping;
 use super::sessions::SessionKey;
 use super::timers::{Due, TimerId};
+use super::workers::WorkerKind;
 
 /// How long the lines that programs wrote last may take; a process that a program has left behind may hold its
 /// standard error for ever.
@@ -52,7 +53,9 @@ impl Supervisor {
         match stage {
             Stage::Everybody => {}
             Stage::Grace | Stage::Terminated
-                if !self.sessions.table.is_empty() || self.workers.has_pools() => {}
+                if !self.sessions.table.is_empty()
+                    || self.workers.has_pools()
+                    || self.commands.are_running() => {}
             Stage::LastLines if self.is_still_writing() => {}
             Stage::Grace | Stage::Terminated if self.is_still_writing() => {
                 self.set_stage(Stage::LastLines, Some(LAST_LINES));
@@ -69,6 +72,11 @@ impl Supervisor {
             self.keep_bans();
         }
         self.collecting.is_busy() || self.bans.writer().is_some()
+    }
+
+    /// May sessions still end by themselves?
+    pub(super) fn is_in_grace(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.stage == Stage::Grace)
     }
 
     /// TERM or INT: nobody is let in any more; a second one takes the grace away.
@@ -113,19 +121,26 @@ impl Supervisor {
         if self.ending.as_ref().is_some_and(|ending| ending.stage != Stage::Grace) {
             return;
         }
-        let kill_after = self.sessions.table.iter().map(|(_, session)| session.settings.timeouts.kill_after);
+        let sessions = self.sessions.table.iter().map(|(_, session)| &session.settings);
+        let workers = self.workers.table.iter().filter_map(|(_, worker)| match &worker.kind {
+            WorkerKind::Pool { settings, .. } => Some(settings),
+            WorkerKind::Handlers => None,
+        });
+        let kill_after = sessions.chain(workers).map(|settings| settings.timeouts.kill_after);
         self.set_stage(Stage::Terminated, Some(kill_after.max().unwrap_or_default() + LAST_BREATH));
         let keys: Vec<SessionKey> = self.sessions.table.keys();
         for key in keys {
             self.end_session(key, "shutdown");
         }
         self.terminate_workers();
+        self.kill_commands();
     }
 
     /// What KILL has not ended is waited for no longer.
     fn leave_sessions(&mut self) {
         let sessions = self.sessions.table.len();
-        self.note(Level::Err, &format!("{sessions} sessions can't be ended: superd ends without them"));
+        let who = if sessions > 0 { format!("{sessions} sessions") } else { "some processes".to_owned() };
+        self.note(Level::Err, &format!("{who} can't be ended: superd ends without them"));
         if self.is_init {
             self.end_everybody();
         } else {

@@ -1,27 +1,25 @@
 //! The life of one worker of a pool: asked for, started, retired, ended.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::config::settings::{Level, Stderr};
+use crate::config::settings::{self, Level, Stderr};
 use crate::model::session::SessionId;
 use crate::protocol::handoff::Order;
 use crate::protocol::step::Step;
 use crate::service::admission::ServiceKey;
 use crate::service::pool;
-use crate::sys::channel::Channel;
-use crate::sys::fd::set_nonblocking;
+use crate::service::reason::Reason;
+use crate::service::record::{Event, Record};
 use crate::sys::process::{self, Ended, Status};
 
 use super::Supervisor;
 use super::handover;
 use super::launches::Job;
-use super::lending::Keepsake;
-use super::listeners::ListenerKey;
+use super::lifecycle::A_MINUTE;
 use super::pools::Generation;
 use super::sessions::ProcessOwner;
 use super::timers::Due;
@@ -31,14 +29,14 @@ use super::workers::{Worker, WorkerKey, WorkerKind, WorkerPhase};
 const READY: Duration = Duration::from_secs(30);
 
 /// A worker that accepts by itself and has lived so long without a word is taken for ready: not every server
-/// knows sd_notify(3).
+/// knows `sd_notify(3)`.
 const SILENT: Duration = Duration::from_secs(3);
 
-/// When superd ends: how long a worker that has nothing left may take to see it.
+/// When superd ends, or it has closed its channel: how long a worker that has nothing left may take to end.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// One that lived so long has worked, whatever it did.
-const SHORT: Duration = Duration::from_secs(1);
+pub(super) const SHORT: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Asks for a worker. `false`: there are no descriptors for it.
@@ -46,7 +44,9 @@ impl Supervisor {
         let sockets = match self.sockets_of_worker(service, generation) {
             Ok(sockets) => sockets,
             Err(error) => {
-                self.resources_are_out(error.raw_os_error().unwrap_or(libc::EMFILE));
+                if error.kind() != io::ErrorKind::NotConnected {
+                    self.resources_are_out(error.raw_os_error().unwrap_or(libc::EMFILE));
+                }
                 return false;
             }
         };
@@ -64,35 +64,6 @@ impl Supervisor {
         self.launches.enqueue(Job::Worker(key, theirs));
         self.send_launches();
         true
-    }
-
-    /// superd's end of the channel, and what the worker is given: the other end, or the listeners.
-    fn sockets_of_worker(
-        &mut self,
-        service: ServiceKey,
-        generation: &Generation,
-    ) -> io::Result<(Option<Channel>, Vec<OwnedFd>)> {
-        if generation.settings.is_accepted() {
-            let (own, theirs) = Channel::pair()?;
-            return Ok((Some(own), vec![theirs.into_fd()]));
-        }
-        let mut sockets = Vec::new();
-        let mut keepsakes = Vec::new();
-        for &(key, serial) in &generation.listeners {
-            let Some(listener) = self.listeners.get(key).filter(|l| l.serial == serial) else { continue };
-            sockets.push(listener.fd.try_clone()?);
-            // As a server that waits finds it.
-            set_nonblocking(listener.fd.as_fd(), false)?;
-            keepsakes.push((key, serial, Keepsake::of(listener)?));
-        }
-        if sockets.is_empty() {
-            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
-        }
-        if let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) {
-            keepsakes.retain(|(key, serial, _)| !state.lent.iter().any(|(k, s, _)| (k, s) == (key, serial)));
-            state.lent.extend(keepsakes);
-        }
-        Ok((None, sockets))
     }
 
     /// The launcher has made it.
@@ -122,33 +93,12 @@ impl Supervisor {
     pub(super) fn worker_launch_failed(&mut self, key: WorkerKey, step: Option<Step>, errno: i32) {
         let Some(worker) = self.workers.get(key) else { return };
         let WorkerKind::Pool { service, generation, settings, .. } = worker.kind.clone() else { return };
-        let pid = worker.pid;
+        let (pid, worker_id) = (worker.pid, worker.id);
         let lacks = matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE);
         if lacks {
             self.resources_are_out(errno);
-        } else if self
-            .services
-            .get(service)
-            .and_then(|s| s.pool.as_ref())
-            .is_some_and(|pool| !pool.said_degraded)
-        {
-            let path =
-                settings.program().map(|program| program.path.display().to_string()).unwrap_or_default();
-            let step = step.map_or("start", Step::words);
-            let error = process::errno_name(errno);
-            let event = crate::service::record::Event::LaunchFailed {
-                session: worker.id,
-                client: None,
-                step,
-                error: &error,
-                program: &path,
-            };
-            let facility = settings.log.facility;
-            let record = crate::service::record::Record {
-                facility,
-                ..crate::service::record::Record::about(settings.name.as_str(), event)
-            };
-            self.log.write(&record);
+        } else {
+            self.log_failed_worker(service, worker_id, &settings, (step, errno));
         }
         if let Some(service) = self.services.get_mut(service) {
             service.launch_failed += 1;
@@ -159,6 +109,27 @@ impl Supervisor {
             worker.phase = WorkerPhase::Retiring;
         }
         self.pool_has_failed(service, generation);
+    }
+
+    /// The same failure has one line a minute.
+    fn log_failed_worker(
+        &mut self,
+        service: ServiceKey,
+        session: SessionId,
+        settings: &settings::Service,
+        failure: (Option<Step>, i32),
+    ) {
+        let Some(service) = self.services.get_mut(service) else { return };
+        let now = self.now;
+        if service.last_failure.is_some_and(|(at, which)| which == failure && now < at + A_MINUTE) {
+            return;
+        }
+        service.last_failure = Some((now, failure));
+        let program = settings.program().map(|program| program.path.to_string_lossy()).unwrap_or_default();
+        let (step, error) = (failure.0.map_or("start", Step::words), process::errno_name(failure.1));
+        let event = Event::LaunchFailed { session, client: None, step, error: &error, program: &program };
+        let facility = settings.log.facility;
+        self.log.write(&Record { facility, ..Record::about(settings.name.as_str(), event) });
     }
 
     /// Its launch was not asked for any more.
@@ -207,7 +178,7 @@ impl Supervisor {
         }
     }
 
-    /// Workers say by READY=1 on their NOTIFY_SOCKET that they are ready.
+    /// Workers say by READY=1 on their `NOTIFY_SOCKET` that they are ready.
     pub(super) fn on_readiness(&mut self) {
         // Whoever else may send here costs no more than that.
         for _ in 0..64 {
@@ -229,6 +200,9 @@ impl Supervisor {
         if worker.phase == WorkerPhase::Retiring {
             return;
         }
+        if worker.pid == 0 && self.launches.withdraw_worker(key) {
+            return self.remove_worker(key);
+        }
         worker.phase = WorkerPhase::Retiring;
         worker.dismissed = true;
         if let Some(timer) = worker.timer.take() {
@@ -249,7 +223,8 @@ impl Supervisor {
         let ending = self.is_ending();
         let Some(worker) = self.workers.get_mut(key) else { return };
         if worker.timer.is_none() {
-            let patience = kill_after(worker).min(if ending { LAST_GRACE } else { Duration::MAX });
+            let is_urgent = ending || worker.channel.is_none();
+            let patience = kill_after(worker).min(if is_urgent { LAST_GRACE } else { Duration::MAX });
             worker.timer = Some(self.timers.set(self.now + patience, Due::WorkerDismissed(key)));
         }
     }
@@ -264,14 +239,16 @@ impl Supervisor {
 
     /// TERM, and KILL after a while; one that accepts by itself may serve its clients to the session's limit.
     pub(super) fn terminate_worker(&mut self, key: WorkerKey) {
-        let ending = self.is_ending();
+        let (ending, in_grace) = (self.is_ending(), self.is_in_grace());
         let Some(worker) = self.workers.get_mut(key) else { return };
         if worker.pid == 0 {
             return;
         }
         process::signal_child(worker.pid, Signal::SIGTERM);
         let patience = match &worker.kind {
-            WorkerKind::Pool { settings, .. } if worker.channel.is_none() && !ending => {
+            // It is asked once more when the grace is over.
+            WorkerKind::Pool { .. } if worker.accepts() && in_grace => None,
+            WorkerKind::Pool { settings, .. } if worker.accepts() && !ending => {
                 settings.timeouts.session.map(|session| session + settings.timeouts.kill_after)
             }
             _ => Some(kill_after(worker)),
@@ -285,6 +262,12 @@ impl Supervisor {
 
     /// superd ends: no worker gets anything more.
     pub(super) fn retire_all_workers(&mut self) {
+        for key in self.services.keys() {
+            let pool = self.services.get_mut(key).and_then(|service| service.pool.as_mut());
+            for session in pool.map(|pool| std::mem::take(&mut pool.waiting)).unwrap_or_default() {
+                self.abandon_session(session, Reason::Shutdown);
+            }
+        }
         for key in self.workers.keys_of_pools() {
             self.retire_worker(key);
         }
@@ -305,30 +288,32 @@ impl Supervisor {
             self.timers.cancel(timer);
         }
         self.dismiss_worker(key);
-        let WorkerKind::Pool { service, .. } =
-            self.workers.get(key).map_or(WorkerKind::Handlers, |w| w.kind.clone())
-        else {
-            return;
-        };
-        self.touched.push(service);
+        if let Some(WorkerKind::Pool { service, .. }) = self.workers.get(key).map(|worker| &worker.kind) {
+            let service = *service;
+            self.give_waiting(service);
+            self.touched.push(service);
+        }
     }
 
     /// It is reaped.
     pub(super) fn worker_ended(&mut self, key: WorkerKey, ended: Ended) {
-        // What it said last is still to be read; its end comes behind that.
-        self.on_worker(key);
+        self.hear_last_words(key);
         self.lose_worker(key);
+        self.end_worker_launch(key);
         let Some(worker) = self.workers.get(key) else { return };
         let WorkerKind::Pool { service, generation, settings, .. } = worker.kind.clone() else { return };
         let told = worker.dismissed;
-        let short = self.now.saturating_duration_since(worker.started) < SHORT && worker.given == 0;
+        let short = self.now.saturating_duration_since(worker.started) < SHORT && worker.taken == 0;
         let failed = !told && (short || !worker.was_ready);
         self.remove_worker(key);
-        if !told && let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) {
+        let state = self.services.get_mut(service).and_then(|service| service.pool.as_mut());
+        let state = state.filter(|state| state.has(generation));
+        let silent = state.as_ref().is_none_or(|state| state.said_degraded);
+        if let Some(state) = state.filter(|_| !told) {
             state.restarts += 1;
         }
-        let silent = self.services.get(service).and_then(|s| s.pool.as_ref()).is_none_or(|p| p.said_degraded);
-        if !told && !(failed && silent) {
+        let is_known = failed && silent;
+        if !told && !is_known {
             let how = match ended.status {
                 Status::Code(code) => format!("with status {code}"),
                 Status::Signal(number) => format!("by {}", process::signal_name(number)),
@@ -340,9 +325,10 @@ impl Supervisor {
         if failed {
             self.pool_has_failed(service, generation);
         } else {
-            self.pool_has_worked(service);
+            self.pool_has_worked(service, generation);
         }
         self.settle_pool(service, false);
+        self.give_waiting(service);
     }
 
     fn remove_worker(&mut self, key: WorkerKey) {
@@ -350,43 +336,6 @@ impl Supervisor {
             && let Some(timer) = worker.timer
         {
             self.timers.cancel(timer);
-        }
-    }
-
-    /// What workers have done to the listeners that they share is undone when the last one has ended. One that
-    /// was shut down serves nobody: it is opened anew at once.
-    fn check_pool_listeners(&mut self, service: ServiceKey) {
-        let alone = self.workers.of_service(service).next().is_none();
-        let Some(state) = self.services.get_mut(service).and_then(|s| s.pool.as_mut()) else { return };
-        if alone {
-            let lent = std::mem::take(&mut state.lent);
-            self.return_pool_listeners(service, lent);
-        }
-    }
-
-    /// Sets right what workers were given.
-    pub(super) fn return_pool_listeners(
-        &mut self,
-        service: ServiceKey,
-        lent: Vec<(ListenerKey, u64, Keepsake)>,
-    ) {
-        let mut reopened = false;
-        for (key, serial, keepsake) in lent {
-            if self.listeners.get(key).is_none_or(|listener| listener.serial != serial) {
-                continue;
-            }
-            if let super::lent::Restored::Gone(_) = self.restore(key, &keepsake) {
-                self.reopen_broken(key, libc::EINVAL);
-                reopened = true;
-            } else if let Some(listener) = self.listeners.get(key)
-                && self.services.get(listener.service).is_some_and(|s| s.settings.is_accepted())
-            {
-                // A reload has made it one that superd accepts from: a call that blocks would hold up everybody.
-                let _ = set_nonblocking(listener.fd.as_fd(), true);
-            }
-        }
-        if reopened {
-            self.commit_pool(service);
         }
     }
 }

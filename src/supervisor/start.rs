@@ -106,6 +106,8 @@ impl Supervisor {
             serial: 0,
             is_init: process::own_pid() == 1,
             admittance: Admittance::default(),
+            datagram_rules: super::datagram_rules::DatagramRules::default(),
+            commands: super::hosts::Commands::default(),
             judging: super::judging::Judging::default(),
             resolver: super::resolving::Resolver::default(),
             minute: None,

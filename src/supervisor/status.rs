@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::protocol::control::{ListenerStatus, ServiceStatus, Status};
+use crate::config::settings::Serves;
+use crate::model::endpoint::Endpoint;
+use crate::protocol::control::{DatagramStatus, ListenerStatus, ServiceStatus, Status};
 use crate::service::admission::{Full, ServiceKey};
 use crate::service::reason::Reason;
 use crate::sys::{fd, process, socket};
 
 use crate::sys::kind::SocketKind;
+use crate::sys::sockopt::dropped;
 
 use super::Supervisor;
 use super::collecting::collects;
 use super::listeners::{Listener, Loan};
 use super::options;
-use super::services::Service;
+use super::services::{DatagramCounts, Service};
 
 impl Supervisor {
     /// The whole state.
@@ -31,7 +34,7 @@ impl Supervisor {
             fds: fd::count_open(),
             services,
             sessions: self.admission.total(),
-            workers: u32::try_from(self.workers.table.len()).unwrap_or(u32::MAX),
+            workers: u32::try_from(self.workers.keys_of_pools().len()).unwrap_or(u32::MAX),
             launches: u32::try_from(self.launches.count()).unwrap_or(u32::MAX),
             pending: u32::try_from(self.judging.waiting()).unwrap_or(u32::MAX),
             strangers: self.strangers,
@@ -47,11 +50,12 @@ impl Supervisor {
             ListenerStatus {
                 options: SocketKind::of(fd).map(|kind| options::read_back(fd, kind)).unwrap_or_default(),
                 queue: options::queue(fd),
+                dropped: SocketKind::of(fd).is_ok_and(SocketKind::is_datagram).then(|| dropped(fd)).flatten(),
                 ..bound_status(listener)
             }
         };
         let bound = service.listeners.iter().filter_map(|&key| self.listeners.get(key)).map(full);
-        Some(bound.chain(absent_status(service)).collect())
+        Some(bound.chain(absent_status(service)).chain(mux_status(service)).collect())
     }
 
     fn service_status(&self, key: ServiceKey, service: &Service) -> ServiceStatus {
@@ -68,11 +72,13 @@ impl Supervisor {
             state: state.to_owned(),
             reason,
             retry_in: retry.map(|wait| wait.as_secs_f64()),
-            listeners: bound.chain(absent_status(service)).collect(),
+            listeners: bound.chain(absent_status(service)).chain(mux_status(service)).collect(),
             sessions: self.admission.sessions(key),
             started: service.started,
             launch_failed: service.launch_failed,
             refused,
+            workers: u32::try_from(self.workers.of_service(key).count()).unwrap_or(u32::MAX),
+            datagrams: datagram_status(service),
         }
     }
 
@@ -134,6 +140,15 @@ impl Supervisor {
     }
 }
 
+/// None where no handler reads datagrams for it.
+fn datagram_status(service: &Service) -> Option<DatagramStatus> {
+    let settings = &service.settings;
+    let is_read =
+        matches!(settings.serves, Serves::Builtin(_)) && settings.endpoints.iter().any(Endpoint::is_datagram);
+    let DatagramCounts { received, sent, answered, refused } = service.datagrams;
+    is_read.then_some(DatagramStatus { received, sent, answered, refused })
+}
+
 /// Where the kernel has it: an address, or the name of a unix socket.
 fn bound_at(listener: &Listener) -> Option<String> {
     match socket::local_address(listener.fd.as_fd()) {
@@ -149,7 +164,22 @@ fn bound_status(listener: &Listener) -> ListenerStatus {
         error: None,
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     }
+}
+
+/// Its names, while clients of tcpmux reach it by them.
+fn mux_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_ {
+    let is_reached = service.settings.enabled && !service.is_gone;
+    let names = service.settings.mux_names.iter().filter(move |_| is_reached);
+    names.map(|name| ListenerStatus {
+        endpoint: format!("tcpmux:{name}"),
+        bound: None,
+        error: None,
+        options: BTreeMap::new(),
+        queue: None,
+        dropped: None,
+    })
 }
 
 fn absent_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_ {
@@ -159,5 +189,6 @@ fn absent_status(service: &Service) -> impl Iterator<Item = ListenerStatus> + '_
         error: Some(process::errno_name(absent.errno)),
         options: BTreeMap::new(),
         queue: None,
+        dropped: None,
     })
 }

@@ -33,12 +33,16 @@ pub(super) enum Due {
     LendAgain(super::listeners::ListenerKey),
     /// The rate or the load of a service may leave room again.
     Room(ServiceKey),
+    /// Hours begin or end, or bans have changed: the filters of datagrams follow.
+    DatagramRules,
     /// The bans are written to their file.
     KeepBans,
     /// The log file gets another writer.
     AttachWriter,
     /// A worker had its time to take a connection.
     TakeLate(SessionKey),
+    /// A connection whose workers have ended is handed over once more.
+    GiveAgain(SessionKey),
     /// A worker had its time to get ready, or to end.
     WorkerLate(WorkerKey),
     /// A worker had nothing to do for as long as it may.
@@ -47,6 +51,8 @@ pub(super) enum Due {
     WorkerDismissed(WorkerKey),
     /// A pool whose workers failed tries again.
     StartWorkers(ServiceKey),
+    /// A command beside a session had its time.
+    CommandLate(i32),
     /// The resolver had its time to answer a question.
     AnswerLate(u64),
     /// The resolver is started again.

@@ -161,6 +161,9 @@ impl Supervisor {
         }
         self.accept_all(poll, places);
         self.on_deadlines();
+        // What was let in by an answer of the resolver, or through tcpmux, is on its way before the loop sleeps.
+        self.send_launches();
+        self.hand_to_handlers();
         self.watch_touched();
         self.log.flush();
     }
@@ -229,6 +232,7 @@ impl Supervisor {
         }
         self.write_refusals();
         self.expire_bans();
+        self.settle_stale_datagram_rules();
         self.log.on_deadline(self.now);
         if let Some(control) = &mut self.control {
             control.on_deadline(self.now);
@@ -249,13 +253,16 @@ impl Supervisor {
             Due::CloseRetired(key) => self.close_retired(key),
             Due::LendAgain(key) => self.lend_again(key),
             Due::Room(key) => self.look_for_room(key),
+            Due::DatagramRules => self.settle_datagram_rules(),
             Due::KeepBans => self.keep_bans(),
             Due::AttachWriter => self.attach_writer(),
             Due::TakeLate(key) => self.take_is_late(key),
+            Due::GiveAgain(key) => self.give_at_last(key),
             Due::WorkerLate(key) => self.worker_is_late(key),
             Due::WorkerIdle(key) => self.idle_is_over(key),
             Due::WorkerDismissed(key) => self.dismissal_is_over(key),
             Due::StartWorkers(key) => self.start_workers_again(key),
+            Due::CommandLate(pid) => self.command_is_late(pid),
             Due::AnswerLate(id) => {
                 self.answer_is_late(id);
                 self.send_launches();

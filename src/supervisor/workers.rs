@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::config::settings::{self, Pool, Serves};
+use crate::config::settings::{self, Pool, PoolProtocol, Serves};
 use crate::model::session::SessionId;
 use crate::service::admission::ServiceKey;
 use crate::service::pool::Counts;
@@ -45,6 +45,8 @@ pub(super) struct Worker {
     pub(super) dismissed: bool,
     /// Connections that it was handed.
     pub(super) given: u32,
+    /// Connections that it has taken.
+    pub(super) taken: u32,
     /// Connections after which it retires.
     pub(super) lifetime: Option<u32>,
     /// The sessions that it has, by the serial numbers under which it knows them.
@@ -118,10 +120,16 @@ impl Worker {
             was_ready: false,
             dismissed: false,
             given: 0,
+            taken: 0,
             lifetime: None,
             held: HashMap::new(),
             timer: None,
         }
+    }
+
+    /// Does it accept by itself?
+    pub(super) fn accepts(&self) -> bool {
+        self.pool().is_some_and(|pool| pool.protocol == PoolProtocol::Listen)
     }
 
     /// Is it of this generation of this service?

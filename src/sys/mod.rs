@@ -4,11 +4,15 @@
 //! aborted, out of descriptors) are variants. Knows nothing of the layers above but `model`'s newtypes.
 
 pub mod accounts;
+pub mod borrowed_rights;
 pub mod channel;
 pub mod daemonize;
 pub mod datagram;
+pub mod deadline;
 pub mod diag;
+pub mod entry;
 pub mod fd;
+pub mod filter;
 pub mod group;
 pub mod inotify;
 pub mod interfaces;
@@ -17,6 +21,7 @@ pub mod load;
 pub mod mailbox;
 pub mod memory;
 pub mod naming;
+pub mod netgroup;
 pub mod overlap;
 pub mod passed;
 pub mod peer;

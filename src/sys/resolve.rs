@@ -1,12 +1,13 @@
-//! The system's own resolver: names of addresses, and addresses of names, through nsswitch.conf, /etc/hosts and
+//! The system's own resolver: names of addresses, addresses of names, and netgroups, through nsswitch.conf, /etc/hosts and
 //! resolv.conf. These calls wait as long as they like: they are for threads that may hang.
 //!
 //! glibc looks at resolv.conf again by itself when it has changed (since 2.26), so that nothing here initializes
 //! anything. Times to live are not visible through it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
 
 use socket2::SockAddr;
 
@@ -87,6 +88,43 @@ pub fn addresses_of(name: &str, like: IpAddr) -> Result<Vec<IpAddr>, Trouble> {
     Ok(addresses)
 }
 
+unsafe extern "C" {
+    /// innetgr(3), which the libc crate does not have.
+    fn innetgr(
+        group: *const c_char,
+        host: *const c_char,
+        user: *const c_char,
+        domain: *const c_char,
+    ) -> c_int;
+}
+
+/// The walk through the netgroups is one of the whole process.
+static WALK: Mutex<()> = Mutex::new(());
+
+/// Is a host or a user in a netgroup? What is not given may be any. As libwrap has it, the group's entries for
+/// this machine's NIS domain count, and those for any; without such a domain all do.
+pub fn is_in_netgroup(group: &str, host: Option<&str>, user: Option<&str>) -> bool {
+    let text = |text: Option<&str>| text.map(CString::new).transpose();
+    let (Ok(Some(group)), Ok(host), Ok(user)) = (text(Some(group)), text(host), text(user)) else {
+        return false;
+    };
+    let domain = nis_domain();
+    let pointer = |text: &Option<CString>| text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+    let _walk = WALK.lock();
+    // SAFETY: the pointers are null or strings that end in NUL and live through the call; `WALK` keeps others of
+    // this process from the same walk.
+    unsafe { innetgr(group.as_ptr(), pointer(&host), pointer(&user), pointer(&domain)) == 1 }
+}
+
+/// The kernel says `(none)` where nobody has set it.
+fn nis_domain() -> Option<CString> {
+    let mut name = [0_u8; 65];
+    // SAFETY: `name` is writable for one byte less than it has, so that it ends in NUL in any case.
+    let outcome = unsafe { libc::getdomainname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let name = CStr::from_bytes_until_nul(&name).ok().filter(|_| outcome == 0)?;
+    (!name.is_empty() && name != c"(none)").then(|| name.to_owned())
+}
+
 /// # Safety
 /// `info` is an entry of getaddrinfo's list.
 unsafe fn address(info: &libc::addrinfo) -> Option<IpAddr> {
@@ -130,6 +168,12 @@ mod tests {
     #[test]
     fn a_name_with_a_nul_has_no_address() {
         assert_eq!(addresses_of("local\0host", Ipv4Addr::LOCALHOST.into()), Err(Trouble::Nothing));
+    }
+
+    #[test]
+    fn nobody_is_in_a_netgroup_that_is_not_there() {
+        assert!(!is_in_netgroup("superd-no-such-group", Some("localhost"), None));
+        assert!(!is_in_netgroup("superd\0", None, Some("root")));
     }
 
     #[test]

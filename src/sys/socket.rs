@@ -1,7 +1,9 @@
 //! Sockets: accepting and the little that is done to accepted ones.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, UnixAddr, getpeername, getsockname, getsockopt, sockopt};
@@ -128,6 +130,16 @@ pub fn send_now(connection: BorrowedFd<'_>, bytes: &[u8]) -> usize {
 /// No more is sent: the client reads an end of file behind what is on its way.
 pub fn finish_sending(connection: BorrowedFd<'_>) {
     let _ = nix::sys::socket::shutdown(connection.as_raw_fd(), Shutdown::Write);
+}
+
+/// `SO_KEEPALIVE`.
+pub fn set_keepalive(connection: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&connection).set_keepalive(true)
+}
+
+/// `SO_LINGER`.
+pub fn set_linger(connection: BorrowedFd<'_>, time: Duration) -> io::Result<()> {
+    socket2::SockRef::from(&connection).set_linger(Some(time))
 }
 
 /// Did this IPv4 client choose the way of its packets (RFC 791, loose and strict source route)? Answers would go

@@ -94,20 +94,11 @@ pub fn accept_queue(fd: BorrowedFd<'_>) -> io::Result<[u32; 2]> {
     Ok([info.tcpi_unacked, info.tcpi_sacked])
 }
 
-/// Is a packet filter attached? `SO_GET_FILTER` with no room tells its length; `EACCES`: one of eBPF, which has none.
-pub fn has_filter(fd: BorrowedFd<'_>) -> bool {
-    let mut length: socklen_t = 0;
-    // SAFETY: with a length of 0 the kernel writes the length alone.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_GET_FILTER,
-            std::ptr::null_mut(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { length != 0 } else { io::Error::last_os_error().raw_os_error() == Some(libc::EACCES) }
+/// Packets that were dropped on their way into the socket: by its filter, or for want of room.
+pub fn dropped(fd: BorrowedFd<'_>) -> Option<u32> {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let words = bytes(fd, Knob { level: libc::SOL_SOCKET, name: libc::SO_MEMINFO }).ok()?;
+    words.as_chunks().0.get(SK_MEMINFO_DROPS).map(|word| u32::from_ne_bytes(*word))
 }
 
 /// Takes a packet filter away; `EPERM` if it is locked.

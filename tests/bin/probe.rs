@@ -166,6 +166,8 @@ fn report(words: &[String]) -> Value {
         "exe": link("/proc/self/exe"),
         "sockname": address(libc::getsockname),
         "peername": address(libc::getpeername),
+        "keepalive": option::<c_int>(libc::SO_KEEPALIVE),
+        "linger": option::<libc::linger>(libc::SO_LINGER).map(|linger| [linger.l_onoff, linger.l_linger]),
     })
 }
 
@@ -278,6 +280,17 @@ fn rlimits() -> BTreeMap<&'static str, [u64; 2]> {
 }
 
 type AddressCall = unsafe extern "C" fn(c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> c_int;
+
+/// An option of descriptor 0, of the level of sockets.
+fn option<T: Copy>(name: c_int) -> Option<T> {
+    // SAFETY: all zeroes is valid for the plain numbers that options are.
+    let mut value: T = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<T>()).ok()?;
+    let place = (&raw mut value).cast();
+    // SAFETY: `value` has `length` writable bytes.
+    let outcome = unsafe { libc::getsockopt(0, libc::SOL_SOCKET, name, place, &raw mut length) };
+    (outcome == 0).then_some(value)
+}
 
 /// Of descriptor 0, as `192.0.2.7:51234`.
 fn address(call: AddressCall) -> Option<String> {

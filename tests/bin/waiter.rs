@@ -9,6 +9,7 @@
 //! | `exit`               | exits at once                                                                   |
 //! | `fail`               | exits at once, with 1                                                           |
 //! | `spoil WHAT`         | answers one datagram, does WHAT to the listener, and exits                      |
+//! | `spoil-on WHAT`     | answers one datagram, does WHAT to the listener, and goes on like `datagrams`   |
 //! | `spoil-stream WHAT`  | accepts one connection, does WHAT to the listener, and exits                    |
 //!
 //! Knows nothing of superd but what `sd_listen_fds(3)` promises.
@@ -33,6 +34,11 @@ fn main() {
         Some("spoil") => {
             datagrams(1);
             spoil(&words[2]);
+        }
+        Some("spoil-on") => {
+            datagrams(1);
+            spoil(&words[2]);
+            datagrams(usize::MAX);
         }
         Some("spoil-stream") => {
             accept(1);
@@ -87,6 +93,7 @@ fn spoil(what: &str) {
     use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
     let socket = listener::<UdpSocket>(0);
     match what {
+        "nothing" => {}
         "nonblock" => {
             fcntl(&*socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         }
@@ -98,6 +105,21 @@ fn spoil(what: &str) {
         "option" => setsockopt(&*socket, sockopt::RcvBuf, &4096).unwrap(),
         "shutdown" => drop(shutdown(0, Shutdown::Both)),
         "shutdown-read" => drop(shutdown(0, Shutdown::Read)),
+        "detach-filter" => socket2::SockRef::from(&*socket).detach_filter().unwrap(),
+        "lock-filter" => {
+            let (on, size) = (1, 4);
+            // SAFETY: the pointer is to a live int, whose size is 4.
+            let locked = unsafe {
+                libc::setsockopt(
+                    0,
+                    libc::SOL_SOCKET,
+                    libc::SO_LOCK_FILTER,
+                    std::ptr::from_ref::<i32>(&on).cast(),
+                    size,
+                )
+            };
+            assert_eq!(locked, 0);
+        }
         "connect" => socket.connect("127.0.0.1:9").unwrap(),
         _ => std::process::exit(64),
     }

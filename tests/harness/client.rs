@@ -1,8 +1,10 @@
 //! A client of a service: a connection with deadlines, whose methods panic with what went wrong.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
 
@@ -25,6 +27,19 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         Ok(Self { stream })
+    }
+
+    /// Connects from an address of this host.
+    #[track_caller]
+    pub fn connect_from(address: SocketAddr, from: IpAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap_or_else(|error| panic!("bind {from}: {error}"));
+        socket
+            .connect_timeout(&address.into(), DEADLINE)
+            .unwrap_or_else(|e| panic!("connect {address}: {e}"));
+        socket.set_read_timeout(Some(DEADLINE)).expect("SO_RCVTIMEO");
+        socket.set_write_timeout(Some(DEADLINE)).expect("SO_SNDTIMEO");
+        Self { stream: socket.into() }
     }
 
     /// Its own address, as superd's log has it.

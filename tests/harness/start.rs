@@ -143,7 +143,7 @@ impl Start {
 }
 
 /// The services of the tests: tests/bin.
-const PROGRAMS: [&str; 2] = ["probe", "waiter"];
+const PROGRAMS: [&str; 3] = ["probe", "waiter", "member"];
 
 /// The folder of one superd: configuration, sockets, state, and programs.
 pub struct Folder(TempDir);
@@ -188,7 +188,7 @@ impl Folder {
         fs::read_to_string(self.path().join("stderr")).unwrap_or_default()
     }
 
-    /// `{dir}` is the folder, `{probe}` and `{waiter}` are programs, `{user}` an ordinary user as root and nothing else.
+    /// `{dir}` is the folder, `{probe}` and its kind are programs, `{user}` an ordinary user as root and nothing else.
     pub fn fill_in(&self, text: &str) -> String {
         let user = if is_root() { "user = \"nobody\"\ngroup = \"nogroup\"" } else { "" };
         let dir = self.path().display().to_string();
@@ -199,10 +199,15 @@ impl Folder {
     /// Fills in, and adds where the control socket, the log and the state of this superd are, unless the
     /// test says it. What is added comes last, so that the lines keep their numbers.
     fn render(&self, config: &str) -> String {
-        let daemon =
-            "control = \"{dir}/control.sock\"\nstate_dir = \"{dir}\"\npid_file = \"{dir}/superd.pid\"\n";
+        let mut daemon =
+            "control = \"{dir}/control.sock\"\nstate_dir = \"{dir}\"\npid_file = \"{dir}/superd.pid\"\n"
+                .to_owned();
+        if !config.contains("helper_user") && is_root() {
+            // A user that is on every machine.
+            daemon.push_str("helper_user = \"nobody\"\n");
+        }
         let log = "target = \"syslog\"\nsocket = \"{dir}/log\"\nfallback = \"none\"\n";
-        let config = with_table(config, "daemon", daemon);
+        let config = with_table(config, "daemon", &daemon);
         let config = if config.contains("\ntarget =") { config } else { with_table(&config, "log", log) };
         self.fill_in(&config)
     }

@@ -139,6 +139,30 @@ impl Superd {
         found.unwrap_or_else(|| panic!("no service `{name}` in {status}"))
     }
 
+    /// The pool of one service, as `superctl pool` has it.
+    #[track_caller]
+    pub fn pool(&self, name: &str) -> Value {
+        let answer = self.ask(&json!({ "v": 1, "do": "pool", "service": name }));
+        answer["pool"].get(0).cloned().unwrap_or_else(|| panic!("no pool: {answer}"))
+    }
+
+    /// Waits until a pool holds what is wanted.
+    #[track_caller]
+    pub fn until_pool(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("the pool of `{name}` to have {what}"), || {
+            Some(self.pool(name)).filter(|pool| wanted(pool))
+        })
+    }
+
+    /// The processes of a pool's workers.
+    #[track_caller]
+    pub fn workers(&self, name: &str) -> Vec<i32> {
+        let pids = self.pool(name)["workers"].as_array().cloned().unwrap_or_default();
+        let pids = pids.iter().filter_map(|worker| worker["pid"].as_i64()?.try_into().ok());
+        // 0 is one that does not exist yet, and would be the test itself for kill(2).
+        pids.filter(|pid| *pid != 0).collect()
+    }
+
     /// Waits until a service's state holds what is wanted.
     #[track_caller]
     pub fn until_service(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::config::draft::{Said, Who};
 use crate::config::values::Complaint;
 use crate::model::endpoint::{UnixEndpoint, UnixKind, UnixName};
+use crate::model::mux::{self, MuxName};
 
 /// `sun_path` has 108 bytes (unix(7)): a path ends with a NUL, an abstract name begins with one and may not
 /// be longer.
@@ -87,14 +88,17 @@ pub(super) fn passed(name: &str) -> Result<String, Complaint> {
 }
 
 /// Reads what follows `tcpmux:`, which a client of RFC 1078 sends as one line.
-pub(super) fn through_tcpmux(name: &str) -> Result<String, Complaint> {
-    let hint = "for example `tcpmux:finger`";
-    match name {
-        "" => Err(Complaint::new("the name is missing").hint(hint)),
-        _ if name.bytes().all(|b| b.is_ascii_graphic()) => Ok(name.to_owned()),
-        _ => Err(Complaint::new(format!(
-            "`{name}` is no name of tcpmux: they are printable ASCII without blanks"
-        ))
-        .hint(hint)),
-    }
+pub(super) fn through_tcpmux(name: &str) -> Result<MuxName, Complaint> {
+    let message = match (name, MuxName::new(name.as_bytes())) {
+        (_, Some(known)) if known.is_help() => {
+            format!("`{name}` is no name of a service: a client of tcpmux asks for the list by it")
+        }
+        (_, Some(known)) => return Ok(known),
+        ("", None) => "the name is missing".to_owned(),
+        (_, None) if name.len() > mux::LONGEST => {
+            format!("the name has {} bytes, and {} are the most", name.len(), mux::LONGEST)
+        }
+        (_, None) => format!("`{name}` is no name of tcpmux: they are printable ASCII without blanks"),
+    };
+    Err(Complaint::new(message).hint("for example `tcpmux:finger`"))
 }

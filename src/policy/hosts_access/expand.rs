@@ -88,6 +88,20 @@ pub struct Values<'a> {
 }
 
 impl Template {
+    /// Reads the file of a banner; the error is for an admin.
+    pub fn of_banner(text: &str) -> Result<Self, String> {
+        let wrong = |at: usize| {
+            let line = text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
+            format!("line {line}: a `%` that means nothing; `%%` is one")
+        };
+        Self::parse(text).map_err(|(at, _)| wrong(at))
+    }
+
+    /// Reads a text that stands in no table, as a banner's; `None` where a `%` in it means nothing.
+    pub fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     /// Reads a text; the error tells where the `%` is that means nothing.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, Bad)> {
         let mut pieces = Vec::new();

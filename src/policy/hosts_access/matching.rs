@@ -132,6 +132,10 @@ impl Question<'_> {
     fn netgroup(&self, group: &str, member: Member) -> Match {
         let asked = Netgroup { group: group.to_owned(), member };
         let known = self.facts.netgroups.iter().find(|(known, _)| *known == asked);
-        known.map_or_else(|| Match::Need(Need::Netgroup(asked)), |(_, is_member)| (*is_member).into())
+        match known {
+            None => Match::Need(Need::Netgroup(asked)),
+            Some((_, Some(is_member))) => (*is_member).into(),
+            Some((_, None)) => Match::Maybe,
+        }
     }
 }

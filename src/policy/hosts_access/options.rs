@@ -54,6 +54,20 @@ pub enum Action {
     Group(String),
 }
 
+impl Action {
+    /// Its word, if it is about the process that a client is served by.
+    pub fn of_process(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Nice(_) => "nice",
+            Self::SetEnv { .. } => "setenv",
+            Self::Umask(_) => "umask",
+            Self::User { .. } => "user",
+            Self::Group(_) => "group",
+            _ => return None,
+        })
+    }
+}
+
 /// The option that ends a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {

@@ -14,6 +14,9 @@ use super::host_list::HostSet;
 use super::network::{self, bracketed};
 use super::text::TextPattern;
 
+/// The longest name of a netgroup.
+pub const MAX_NETGROUP: usize = 128;
+
 /// Which hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostPattern {
@@ -197,6 +200,9 @@ fn netgroup(text: &str) -> Result<String, Bad> {
         return Err(Bad::new("a netgroup without a name", "write `@group`"));
     }
     plain(text, ".-_+", "a netgroup")?;
+    if text.len() > MAX_NETGROUP {
+        return Err(Bad::new("a netgroup's name has 128 bytes at most", ""));
+    }
     Ok(text.to_owned())
 }
 

@@ -47,8 +47,8 @@ pub struct Facts {
     pub local_name: Option<Naming>,
     /// The client's user.
     pub user: Option<User>,
-    /// Who is a member of which netgroup.
-    pub netgroups: Vec<(Netgroup, bool)>,
+    /// Who is a member of which netgroup; `None`: no answer.
+    pub netgroups: Vec<(Netgroup, Option<bool>)>,
 }
 
 impl Facts {
@@ -114,7 +114,7 @@ impl User {
 }
 
 /// A question to the netgroups: is this one in that group?
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Netgroup {
     /// The group.
     pub group: String,
@@ -123,7 +123,7 @@ pub struct Netgroup {
 }
 
 /// Who may be in a netgroup.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Member {
     /// A host, by its confirmed name.
     Host(String),

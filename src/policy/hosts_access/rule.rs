@@ -15,6 +15,7 @@ use super::host_list::{HostFiles, never};
 use super::lines::Line;
 use super::list::{self, BadList, List};
 use super::options::{Action, Ending, options};
+use super::outcome::Match;
 use super::pattern::{self, Bad, DaemonPattern, HostPattern, Read, UserPattern};
 use super::request::{Facts, Need};
 
@@ -32,6 +33,22 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// May it be about this daemon? At which port or address a client comes is not known here.
+    pub fn may_concern(&self, daemon: &str) -> bool {
+        let item = |item: &DaemonItem| match (&item.daemon, &item.at) {
+            (DaemonPattern::Name(pattern), _) if !pattern.matches(daemon) => Match::No,
+            (DaemonPattern::Port(_), _) | (_, Some(_)) => Match::Maybe,
+            _ => Match::Yes,
+        };
+        self.daemons.judge(&item) != Match::No
+    }
+
+    /// May it depend on the client's user?
+    pub fn asks_user(&self) -> bool {
+        let names = self.clients.items().any(|(_, item)| item.user.is_some());
+        names || self.need(&Facts::default()).is_some()
+    }
+
     /// What its actions have to know, and nobody has found out yet.
     pub(super) fn need(&self, facts: &Facts) -> Option<Need> {
         let within = |action: &Action| match action {

@@ -66,7 +66,7 @@ fn decide<'t>(tables: &'t Tables, daemon: &str, client: Client<'_>) -> Answer<'t
     };
     let user = if client.2 == "failed" { User::Failed } else { User::named(client.2) };
     let member = || Member::Host("pc1.win.tue.nl".to_owned());
-    let in_group = |group: &str, is| (Netgroup { group: group.to_owned(), member: member() }, is);
+    let in_group = |group: &str, is| (Netgroup { group: group.to_owned(), member: member() }, Some(is));
     let facts = Facts {
         client_name: Some(naming),
         local_name: Some(Naming::confirmed(["www.example"])),
@@ -493,4 +493,47 @@ fn mutated_tables_never_panic() {
         }
     }
     assert!(read > 1000 && refused > 1000, "{read} read, {refused} refused: the generator is too dull");
+}
+
+#[test]
+fn rules_tell_whom_they_may_be_about() {
+    for (daemons, expected) in [
+        ("ALL", true),
+        ("in.ftpd", true),
+        ("IN.FTPD@192.0.2.80", true),
+        ("sshd", false),
+        ("sshd 22", true),
+        ("ALL EXCEPT in.ftpd", false),
+        ("ALL EXCEPT in.ftpd@192.0.2.80", true),
+    ] {
+        let (tables, said) = compile(&format!("{daemons}: ALL\n"), "");
+        let tables = tables.unwrap_or_else(|| panic!("{daemons}: {said:?}"));
+        assert_eq!(tables.rules().next().unwrap().may_concern("in.ftpd"), expected, "{daemons}");
+    }
+}
+
+/// A netgroup that nobody answers for never lets in, and never lets by.
+#[test]
+fn a_netgroup_without_an_answer_is_doubt() {
+    let request = Request { daemon: "sshd", client: "10.1.2.3:4711".parse().ok(), local: None };
+    let member = Member::Host("pc1.example".to_owned());
+    let facts = |is_member| Facts {
+        client_name: Some(Naming::confirmed(["pc1.example"])),
+        netgroups: vec![(Netgroup { group: "staff".to_owned(), member: member.clone() }, is_member)],
+        ..Facts::default()
+    };
+    for (allow, yes, no, none) in [
+        ("ALL: @staff\n", true, false, false),
+        ("ALL: @staff: deny\nALL: ALL\n", false, true, false),
+        ("ALL: ALL EXCEPT @staff\n", false, true, false),
+    ] {
+        let (tables, _) = compile(allow, "ALL: ALL\n");
+        for (answer, expected) in [(Some(true), yes), (Some(false), no), (None, none)] {
+            let facts = facts(answer);
+            let Answer::Decided(decision) = tables.as_ref().unwrap().decide(&request, &facts) else {
+                panic!("{allow} needs more")
+            };
+            assert_eq!(decision.is_allowed(), expected, "{allow}{answer:?}");
+        }
+    }
 }

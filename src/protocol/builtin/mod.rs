@@ -23,7 +23,9 @@ pub fn answer<'a>(builtin: &'a Builtin, now: &Zoned, pick: u64) -> Cow<'a, [u8]>
         Builtin::Daytime => Cow::Owned(daytime(now).into_bytes()),
         Builtin::Time => Cow::Owned(time(now.timestamp()).to_vec()),
         Builtin::Qotd(all) => Cow::Borrowed(quote(all, pick)),
-        Builtin::Echo | Builtin::Discard | Builtin::Chargen => Cow::Borrowed(&[]),
+        Builtin::Echo | Builtin::Discard | Builtin::Chargen | Builtin::TcpMux | Builtin::Sensor => {
+            Cow::Borrowed(&[])
+        }
     }
 }
 

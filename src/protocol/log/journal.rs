@@ -93,6 +93,7 @@ fn message_id(event: &Event) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::place::Place;
     use crate::model::session::SessionId;
     use crate::service::reason::Reason;
     use crate::service::record::ExitStatus;
@@ -139,6 +140,7 @@ mod tests {
     #[test]
     fn message_ids_are_unique_and_well_formed() {
         let client = "192.0.2.7:5".parse().unwrap();
+        let rule = Place { file: String::new(), line: 1 };
         let events = [
             Event::Start { session: SESSION, client: Some(client), local: None, pid: Some(7) },
             Event::End {
@@ -151,7 +153,7 @@ mod tests {
                 bytes: None,
                 cause: None,
             },
-            Event::Answered { session: SESSION, client, local: None, sent: 26 },
+            Event::Observed { client, rule: &rule },
             Event::Refuse { client, reason: Reason::Launch, rule: None, told: None, count: 1 },
             Event::RefuseOthers { count: 1 },
             Event::LaunchFailed { session: SESSION, client: Some(client), step: "", error: "", program: "" },
@@ -163,6 +165,8 @@ mod tests {
         ];
         let ids: std::collections::BTreeSet<_> = events.iter().filter_map(message_id).collect();
         assert_eq!(ids.len(), events.len());
+        let answered = Event::Answered { session: SESSION, client, local: None, sent: 26 };
+        assert!(message_id(&answered).is_some_and(|id| ids.contains(id)), "it is an end, too");
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
         let manual = include_str!("../../../docs/man/superd.log.5");
         assert!(ids.iter().all(|id| manual.contains(id)), "superd.log(5) lists them");

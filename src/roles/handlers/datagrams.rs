@@ -12,18 +12,23 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::time::Instant;
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::lock;
+use super::pace::Pace;
 use crate::config::settings::Builtin;
 use crate::protocol::builtin::loops::{Question, may_be_answered};
 use crate::protocol::builtin::{self, chargen, quotes};
 use crate::protocol::handoff::{Datagrams, Report};
+use crate::protocol::tables;
 use crate::sys::mailbox::{self, Letter, Mailbox};
 use crate::sys::socket;
 
-/// More bytes than all quotes of a service have.
-const MAX_QUOTES: usize = 64 << 20;
+/// More bytes than all quotes of a service, or a time zone, have.
+const MAX_BYTES: usize = 64 << 20;
 
 /// Ids of sockets are below it.
 const MAX_ID: u64 = 1 << 62;
@@ -34,6 +39,9 @@ pub(super) struct Listener {
     pub(super) id: u64,
     pub(super) port: u16,
     builtin: Builtin,
+    /// Daytime's.
+    zone: TimeZone,
+    pace: Option<Mutex<Pace>>,
     socket: OwnedFd,
 }
 
@@ -46,15 +54,20 @@ pub(super) struct Counts {
 }
 
 impl Listener {
-    /// The socket, and the quotes of qotd.
-    pub(super) fn new(order: &Datagrams, socket: OwnedFd, quotes: Option<OwnedFd>) -> io::Result<Self> {
+    /// The socket, and the quotes of qotd or the time zone of daytime.
+    pub(super) fn new(order: &Datagrams, socket: OwnedFd, more: Option<OwnedFd>) -> io::Result<Self> {
+        let more = || read_all(more.ok_or(io::ErrorKind::InvalidData)?);
+        let mut zone = TimeZone::UTC;
         let builtin = match order.builtin.as_str() {
             "echo" => Builtin::Echo,
             "discard" => Builtin::Discard,
             "chargen" => Builtin::Chargen,
-            "daytime" => Builtin::Daytime,
+            "daytime" => {
+                zone = tables::zone("", &more()?).ok_or(io::ErrorKind::InvalidData)?;
+                Builtin::Daytime
+            }
             "time" => Builtin::Time,
-            "qotd" => Builtin::Qotd(read_quotes(quotes.ok_or(io::ErrorKind::InvalidData)?)?),
+            "qotd" => Builtin::Qotd(quotes::decode(&more()?).map_err(|_| io::ErrorKind::InvalidData)?),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         if order.id >= MAX_ID {
@@ -62,7 +75,8 @@ impl Listener {
         }
         mailbox::tell_targets(socket.as_fd())?;
         let port = socket::local_address(socket.as_fd()).map_or(0, |address| address.port());
-        Ok(Self { id: order.id, port, builtin, socket })
+        let pace = Pace::of(order.rates).map(Mutex::new);
+        Ok(Self { id: order.id, port, builtin, zone, pace, socket })
     }
 
     /// Answers what is there, a batch at most. `ports` are those of all listeners.
@@ -71,7 +85,7 @@ impl Listener {
         mailbox: &mut Mailbox,
         ports: &[u16],
         pattern: &[u8],
-        zone: &TimeZone,
+        moment: Instant,
     ) -> Counts {
         let mut counts = Counts::default();
         // What was wrong with the socket is told once, and gone.
@@ -79,7 +93,9 @@ impl Listener {
         if received == 0 {
             return counts;
         }
-        let now = Timestamp::now().to_zoned(zone.clone());
+        // A batch has it as a whole: what it does meanwhile takes less than to lock it once for each.
+        let mut pace = self.pace.as_ref().map(lock);
+        let now = Timestamp::now().to_zoned(self.zone.clone());
         let mut answers: Vec<(usize, Cow<'_, [u8]>)> = Vec::with_capacity(received);
         for index in 0..received {
             let Some(letter) = mailbox.letter(index) else {
@@ -87,6 +103,10 @@ impl Listener {
                 continue;
             };
             counts.bytes.0 += letter.bytes.len() as u64;
+            if !pace.as_mut().is_none_or(|pace| pace.lets_in(letter.source, moment)) {
+                counts.refused += 1;
+                continue;
+            }
             match self.builtin {
                 Builtin::Discard => {}
                 _ if !is_answerable(&letter, ports) => counts.refused += 1,
@@ -98,6 +118,7 @@ impl Listener {
                 _ => answers.push((index, builtin::answer(&self.builtin, &now, random()))),
             }
         }
+        drop(pace);
         let answers: Vec<(usize, &[u8])> = answers.iter().map(|(index, bytes)| (*index, &**bytes)).collect();
         (counts.answered, counts.bytes.1) = mailbox.answer(self.socket.as_fd(), &answers);
         counts.refused += answers.len() as u64 - counts.answered;
@@ -135,15 +156,14 @@ fn random() -> u64 {
 }
 
 /// By bare reads: to ask for the length of a file is more than the filter allows.
-fn read_quotes(fd: OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+fn read_all(fd: OwnedFd) -> io::Result<Vec<u8>> {
     let file = File::from(fd);
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         match file.read_at(&mut chunk, bytes.len() as u64)? {
-            0 => break,
-            length if bytes.len() + length > MAX_QUOTES => return Err(io::ErrorKind::InvalidData.into()),
+            0 => return Ok(bytes),
+            length if bytes.len() + length > MAX_BYTES => return Err(io::ErrorKind::InvalidData.into()),
             length => bytes.extend_from_slice(chunk.get(..length).unwrap_or_default()),
         }
     }
-    quotes::decode(&bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::tz::TimeZone;
-
 use crate::sys::mailbox::Mailbox;
 
 use super::datagrams::{Counts, Listener};
@@ -45,10 +43,10 @@ impl Listeners {
         self.ports.dedup();
     }
 
-    pub(super) fn serve(&mut self, id: u64, pattern: &[u8], zone: &TimeZone, now: Instant) {
+    pub(super) fn serve(&mut self, id: u64, pattern: &[u8], now: Instant) {
         let Some((listener, counts)) = self.all.get_mut(&id) else { return };
         let mailbox = self.mailbox.get_or_insert_default();
-        counts.add(listener.serve(mailbox, &self.ports, pattern, zone));
+        counts.add(listener.serve(mailbox, &self.ports, pattern, now));
         self.say_at.get_or_insert(now + SAY_EVERY);
     }
 
@@ -67,6 +65,6 @@ impl Listeners {
 
 fn say(id: u64, counts: Counts, outbox: &mut Outbox) {
     if counts != Counts::default() {
-        outbox.push(counts.report(id));
+        outbox.push(&counts.report(id));
     }
 }

@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use jiff::tz::TimeZone;
-
 use crate::protocol::builtin::chargen;
 use crate::protocol::handoff::{Guard, Report};
 use crate::sys::channel::Channel;
@@ -22,7 +20,9 @@ mod datagrams;
 mod deadlines;
 mod inbox;
 mod listeners;
+mod name;
 mod outbox;
+mod pace;
 mod stream;
 mod worker;
 
@@ -45,7 +45,6 @@ struct Shared<'c> {
     stopped: AtomicBool,
     /// chargen's, with a full window at each offset.
     pattern: Vec<u8>,
-    zone: TimeZone,
 }
 
 impl Shared<'_> {
@@ -78,8 +77,6 @@ fn serve(channel: &Channel, first: fn() -> Vec<Guard>, last: fn() -> Vec<Guard>)
         inboxes: (0..threads).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
         stopped: AtomicBool::new(false),
         pattern: chargen::pattern(WINDOW),
-        // The file is read now: later none can be.
-        zone: TimeZone::system(),
     };
     let workers: Vec<_> =
         shared.inboxes.iter().map(|inbox| Worker::new(&shared, inbox)).collect::<io::Result<_>>()?;
@@ -105,10 +102,10 @@ fn serve(channel: &Channel, first: fn() -> Vec<Guard>, last: fn() -> Vec<Guard>)
         // The first steps of a thread are libc's, and need calls that the last guard refuses.
         arrivals.iter().take(crew.len()).for_each(drop);
         let mut outbox = Outbox::default();
-        outbox.push(Report::Ready);
+        outbox.push(&Report::Ready);
         lacks.extend(last());
         for lack in lacks {
-            outbox.push(Report::Lacks(lack));
+            outbox.push(&Report::Lacks(lack));
         }
         outbox.flush(channel);
         drop(closed);

@@ -13,7 +13,7 @@ const MAX_LINE: usize = 160;
 pub(super) struct Outbox(VecDeque<String>);
 
 impl Outbox {
-    pub(super) fn push(&mut self, report: Report) {
+    pub(super) fn push(&mut self, report: &Report) {
         if let Some(packet) = self.0.back_mut().filter(|packet| packet.len() + MAX_LINE <= MAX_PACKET) {
             return report.push(packet);
         }
@@ -41,13 +41,16 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::mux::{LONGEST, MuxName};
+    use crate::protocol::handoff::Lapse;
 
     #[test]
     fn no_line_is_longer_than_it_may_be() {
         let most = u64::MAX;
         for report in [
             Report::Counts { id: most, bytes: (most, most), answered: most, refused: most },
-            Report::Done { id: most, bytes: Some((most, most)) },
+            Report::Done { id: most, bytes: Some((most, most)), why: Some(Lapse::Handshake) },
+            Report::Launch { id: most, name: MuxName::new(&[b'x'; LONGEST]), received: most },
         ] {
             let mut line = String::new();
             report.push(&mut line);
@@ -58,7 +61,7 @@ mod tests {
     #[test]
     fn reports_share_packets() {
         let mut outbox = Outbox::default();
-        (0..1000).for_each(|id| outbox.push(Report::Take(id)));
+        (0..1000).for_each(|id| outbox.push(&Report::Take(id)));
         assert!(outbox.0.iter().all(|packet| packet.len() <= MAX_PACKET));
         assert_eq!(outbox.0.len(), 3);
     }

@@ -1,4 +1,4 @@
-//! One connection of echo, discard or chargen: what it reads and writes when there is something to read, or room.
+//! One connection of echo, discard, chargen or tcpmux: what it reads and writes when there is something to read, or room.
 //!
 //! A connection that waits has no buffer: bytes go through the one of its thread. What the client does not take
 //! is kept with the connection, and while there is some, nothing is read. It never waits by itself.
@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 
+use crate::model::mux::MuxName;
 use crate::protocol::builtin::chargen;
-use crate::protocol::handoff;
+use crate::protocol::handoff::{self, Lapse};
 use crate::sys::poll::{Interest, Readiness};
 
 use super::WINDOW;
+use super::name::{self, Name};
 
 /// What is done with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,7 @@ enum Kind {
     Echo,
     Discard,
     Chargen,
+    Mux,
 }
 
 /// A connection that is being served.
@@ -38,6 +41,8 @@ pub(super) struct Stream {
     rest: Option<Box<Rest>>,
     /// Where chargen is in its pattern.
     offset: usize,
+    /// What came of tcpmux's name.
+    name: Name,
     /// The client has shut down its side.
     finished: bool,
     /// What it is watched for; `None`: it is in no set.
@@ -46,7 +51,7 @@ pub(super) struct Stream {
     pub(super) armed: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Times {
     handshake: Option<Duration>,
     idle: Option<Duration>,
@@ -60,12 +65,14 @@ struct Rest {
 }
 
 /// What becomes of a connection that was served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
     /// It goes on when there is this.
     Wait(Interest),
     /// It is over: all is said, or the client is gone.
     Done,
+    /// A client of tcpmux has asked for this; `None`: what it has said is no name.
+    Asks(Option<MuxName>),
 }
 
 const READ: Next = Next::Wait(Interest { read: true, write: false });
@@ -81,6 +88,7 @@ impl Stream {
             "echo" => Kind::Echo,
             "discard" => Kind::Discard,
             "chargen" => Kind::Chargen,
+            "tcpmux" => Kind::Mux,
             _ => return None,
         };
         Some(Self {
@@ -98,6 +106,7 @@ impl Stream {
             sent: 0,
             rest: None,
             offset: 0,
+            name: Name::default(),
             finished: false,
             watched: None,
             armed: None,
@@ -109,13 +118,20 @@ impl Stream {
         (self.received, self.sent)
     }
 
-    /// When it has had its time, if nothing more passes.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// When it has had its time, if nothing more passes, and which one.
+    pub(super) fn due(&self) -> Option<(Instant, Lapse)> {
+        let Times { handshake, idle, session } = self.times;
+        // A name has to be there as a whole.
+        let is_shaking_hands = self.received == 0 || self.kind == Kind::Mux;
+        [
+            (self.started, handshake.filter(|_| is_shaking_hands), Lapse::Handshake),
+            (self.active, idle, Lapse::Idle),
+            (self.started, session, Lapse::Session),
+        ]
+        .into_iter()
         // A time beyond what the clock knows is none.
-        let end = |start: Instant, time: Option<Duration>| time.and_then(|time| start.checked_add(time));
-        let handshake = end(self.started, self.times.handshake).filter(|_| self.received == 0);
-        let idle = end(self.active, self.times.idle);
-        [handshake, idle, end(self.started, self.times.session)].into_iter().flatten().min()
+        .filter_map(|(start, time, why)| Some((start.checked_add(time?)?, why)))
+        .min_by_key(|&(at, _)| at)
     }
 
     /// Goes on, by a bounded step; `buffer` is the thread's.
@@ -131,6 +147,7 @@ impl Stream {
             Kind::Echo => self.echo(buffer),
             Kind::Discard => self.discard(buffer),
             Kind::Chargen => self.generate(ready, buffer, pattern),
+            Kind::Mux => self.ask(),
         };
         if self.bytes() != before {
             self.active = now;
@@ -174,6 +191,22 @@ impl Stream {
             self.offset = (self.offset + self.write(window)?) % chargen::PERIOD;
         }
         Ok(Next::Wait(Interest { read: !self.finished, write: true }))
+    }
+
+    /// RFC 1078. What follows the name is the other service's: it stays in the socket.
+    fn ask(&mut self) -> Result<Next, Gone> {
+        let mut buffer = [0; name::MOST];
+        let Some(wanted) = buffer.get_mut(..self.name.room()) else { return Ok(Next::Asks(None)) };
+        let seen = match recv(self.socket.as_raw_fd(), wanted, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK) {
+            Ok(0) => return Ok(Next::Done),
+            Ok(length) => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(READ),
+            Err(_) => return Err(Gone),
+        };
+        let own = name::line_of(wanted.get(..seen).unwrap_or_default());
+        let read = self.read(wanted.get_mut(..own).unwrap_or_default())?.unwrap_or(0);
+        self.name.push(wanted.get(..read).unwrap_or_default());
+        Ok(self.name.outcome().map_or(READ, |name| Next::Asks(name.ok())))
     }
 
     /// `false`: there still is a rest.

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::protocol::handoff::{self, MAX_PACKET, Order, Report};
+use crate::model::mux::MuxName;
+use crate::protocol::handoff::{self, Lapse, MAX_PACKET, Order, Report};
 use crate::sys::channel::Received;
 use crate::sys::poll::{EpollSet, Interest, Readiness};
 
@@ -140,10 +141,10 @@ impl<'s> Worker<'s> {
     /// Says that connections are taken, and serves them: often their first bytes are there already.
     fn begin(&mut self, taken: Vec<(handoff::Stream, Option<OwnedFd>)>, now: Instant) -> io::Result<()> {
         for (order, socket) in taken {
-            self.outbox.push(Report::Take(order.id));
+            self.outbox.push(&Report::Take(order.id));
             // The kernel drops descriptors that this process has no room for.
             let Some(socket) = socket else {
-                self.outbox.push(Report::Done { id: order.id, bytes: Some((0, 0)) });
+                self.outbox.push(&Report::Done { id: order.id, bytes: Some((0, 0)), why: None });
                 continue;
             };
             let stream = Stream::new(socket, &order, now).filter(|_| order.id < FIRST_LISTENER);
@@ -186,7 +187,8 @@ impl<'s> Worker<'s> {
     fn serve(&mut self, id: u64, ready: Readiness, now: Instant) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         match stream.serve(ready, now, &mut self.buffer, &self.shared.pattern) {
-            Next::Done => self.close(id),
+            Next::Done => self.close(id, None),
+            Next::Asks(name) => self.launch(id, name),
             Next::Wait(wanted) if stream.watched == Some(wanted) => {}
             Next::Wait(wanted) => self.watch(id, wanted),
         }
@@ -199,7 +201,7 @@ impl<'s> Worker<'s> {
             self.set.change(stream.as_fd(), id, wanted)
         } else {
             stream.set_no_delay();
-            stream.armed = stream.due();
+            stream.armed = stream.due().map(|(at, _)| at);
             if let Some(at) = stream.armed {
                 self.deadlines.set(at, id);
             }
@@ -207,26 +209,41 @@ impl<'s> Worker<'s> {
         };
         stream.watched = Some(wanted);
         if watched.is_err() {
-            self.close(id);
+            self.close(id, None);
         }
     }
 
-    fn close(&mut self, id: u64) {
-        let Some(stream) = self.streams.remove(&id) else { return };
+    fn close(&mut self, id: u64, why: Option<Lapse>) {
+        if let Some(stream) = self.take_out(id) {
+            self.outbox.push(&Report::Done { id, bytes: Some(stream.bytes()), why });
+        }
+    }
+
+    /// The connection is the supervisor's again.
+    fn launch(&mut self, id: u64, name: Option<MuxName>) {
+        if let Some(stream) = self.take_out(id) {
+            let (received, _) = stream.bytes();
+            drop(stream);
+            self.outbox.push(&Report::Launch { id, name, received });
+        }
+    }
+
+    fn take_out(&mut self, id: u64) -> Option<Box<Stream>> {
+        let stream = self.streams.remove(&id)?;
         if let Some(at) = stream.armed {
             self.deadlines.cancel(at, id);
         }
         if stream.watched.is_some() {
-            // While the supervisor's copy is not closed yet, it would not leave the set by itself.
+            // While the supervisor has its copy, it would not leave the set by itself.
             let _ = self.set.remove(stream.as_fd());
         }
-        self.outbox.push(Report::Done { id, bytes: Some(stream.bytes()) });
+        Some(stream)
     }
 
     fn read_inbox(&mut self) -> io::Result<()> {
         for notice in self.inbox.take() {
             match notice {
-                Notice::End(id) => self.close(id),
+                Notice::End(id) => self.close(id, None),
                 Notice::Listen(listener) => {
                     self.set.add_shared(listener.as_fd(), FIRST_LISTENER + listener.id)?;
                     self.listeners.add(listener);
@@ -242,17 +259,18 @@ impl<'s> Worker<'s> {
     }
 
     fn answer(&mut self, listener: u64, now: Instant) {
-        self.listeners.serve(listener, &self.shared.pattern, &self.shared.zone, now);
+        self.listeners.serve(listener, &self.shared.pattern, now);
     }
 
     /// Ends the connections that have had their time. Those that were active since get another entry.
     fn expire(&mut self, now: Instant) {
         while let Some(id) = self.deadlines.take_due(now) {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            stream.armed = stream.due();
-            match stream.armed {
-                Some(at) if at > now => self.deadlines.set(at, id),
-                _ => self.close(id),
+            let due = stream.due();
+            stream.armed = due.map(|(at, _)| at);
+            match due {
+                Some((at, _)) if at > now => self.deadlines.set(at, id),
+                _ => self.close(id, due.map(|(_, why)| why)),
             }
         }
     }

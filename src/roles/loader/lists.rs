@@ -7,15 +7,17 @@ use crate::config::draft::{Draft, ServiceDraft, SetDraft};
 use crate::config::files::{self, Files};
 use crate::config::situation::Situation;
 use crate::config::ways::Way;
+use crate::model::endpoint::{Endpoint, Transport};
 use crate::model::label::Label;
 use crate::model::network::Network;
 use crate::model::pattern::ClientPattern;
+use crate::policy::filter;
 use crate::policy::list::{self, BadList};
 
 /// Of a bad list, so many lines are shown.
 const MOST_SHOWN: usize = 10;
 
-/// The networks that a socket filter of the kernel has room for (`BPF_MAXINSNS`).
+/// A promise that holds for IPv4, and is easily remembered.
 const MOST_FILTERED: usize = 1000;
 
 /// What is in the sets.
@@ -79,25 +81,46 @@ fn show(path: &str, bytes: &[u8], bad: BadList, said: &Spot, report: &mut Report
     }
 }
 
-/// Where a server waits for datagrams, the kernel judges them by a program that can't be of any length.
+/// Where datagrams are read before superd could judge them, the kernel does, by a program that can't be of any length.
 fn check_filter(service: &ServiceDraft, contents: &Contents, report: &mut Report) {
     let values = &service.values;
-    if Way::of(values) != Some(Way::Wait) {
+    if !is_filtered(service) {
         return;
     }
     let rules = values.rows(("", "rule")).iter().filter_map(|rule| rule.value.clients(("", "from")));
     let lists = ["deny", "allow"].into_iter().filter_map(|key| values.clients(("", key)));
-    let sizes = lists.chain(rules).flatten().map(|said| match &said.value {
-        ClientPattern::Network(_) => 1,
-        ClientPattern::Set(name) => contents.get(name).map_or(0, Vec::len),
-        _ => 0,
-    });
-    let networks: usize = sizes.sum();
-    if networks > MOST_FILTERED {
-        let message = format!(
-            "service {}: with `wait` the kernel judges datagrams by at most {MOST_FILTERED} networks, and these are {networks}",
-            service.name
-        );
-        report.add(Diagnostic::error("cannot-hold", &service.spot, message));
+    let mut networks: Vec<Network> = Vec::new();
+    for said in lists.chain(rules).flatten() {
+        match &said.value {
+            ClientPattern::Network(network) => networks.push(*network),
+            ClientPattern::Set(name) => networks.extend(contents.get(name).into_iter().flatten()),
+            _ => {}
+        }
+    }
+    let (name, count) = (&service.name, networks.len());
+    let message = if count > MOST_FILTERED {
+        format!(
+            "service {name}: the kernel judges its datagrams by at most {MOST_FILTERED} networks, and these are {count}"
+        )
+    } else if filter::most_instructions(&networks) > filter::MOST {
+        format!(
+            "service {name}: the kernel judges its datagrams, and these {count} networks need too long a socket filter"
+        )
+    } else {
+        return;
+    };
+    let hint = "name larger networks, those of IPv6 first, which take most room; or have a firewall judge";
+    report.add(Diagnostic::error("cannot-hold", &service.spot, message).hint(hint));
+}
+
+fn is_filtered(service: &ServiceDraft) -> bool {
+    let is_udp = |endpoint: &Endpoint| endpoint.inet().is_some_and(|inet| inet.transport == Transport::Udp);
+    match Way::of(&service.values) {
+        Some(Way::Wait) => true,
+        Some(Way::Builtin) => {
+            let listens = service.values.listens();
+            listens.iter().any(|said| said.value.endpoints(0).iter().any(is_udp))
+        }
+        _ => false,
     }
 }

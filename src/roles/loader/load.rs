@@ -13,9 +13,8 @@ use crate::config::settings::{Config, Resource};
 use crate::config::situation::{Situation, runtime_dir};
 use crate::config::{diagnostic::Diagnostic, diagnostic::Report, load::load};
 
-use crate::policy::hosts_access::Tables;
 use crate::policy::{table, warnings};
-use crate::protocol::tables::{HostsFiles, Parts};
+use crate::protocol::tables::{Hosts, HostsFiles, Parts};
 
 use super::files::Disk;
 use super::interfaces;
@@ -57,7 +56,7 @@ pub fn load_from_disk(path: &Path, situation: &Situation) -> Outcome {
 #[derive(Debug, Default)]
 pub struct Beside {
     sets: Contents,
-    hosts: Vec<(HostsFiles, Tables)>,
+    hosts: Vec<(HostsFiles, Hosts)>,
 }
 
 /// Reads the lists and the hosts files that a configuration names, and warns of rules that are hardly meant.
@@ -80,7 +79,7 @@ impl Beside {
         let sets = self.sets.into_iter().map(|(name, networks)| (name, table::build(&networks)));
         let hosts = self.hosts.into_iter();
         // What is made of strings and numbers is always JSON.
-        let hosts = hosts.map(|(files, tables)| (files, serde_json::to_vec(&tables).unwrap_or_default()));
+        let hosts = hosts.map(|(files, hosts)| (files, serde_json::to_vec(&hosts).unwrap_or_default()));
         Parts { sets: sets.collect(), zones, hosts: hosts.collect() }
     }
 }

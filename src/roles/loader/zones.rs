@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 
+use jiff::tz::TimeZone;
+
 use crate::config::diagnostic::{Diagnostic, Report};
 use crate::config::settings::Config;
 use crate::protocol::tables::zone;
@@ -38,6 +40,12 @@ pub fn read(
         }
     }
     zones
+}
+
+/// One zone, by the name that the configuration has for it.
+pub fn one(name: &str, environment: &BTreeMap<String, String>) -> io::Result<TimeZone> {
+    let bytes = if name == LOCAL { local(environment) } else { named(name) }?;
+    zone(name, &bytes).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "its file is no time zone"))
 }
 
 /// Is there a zone of this name?

@@ -1,50 +1,59 @@
-//! Answers of the name service, kept for a short while, in bounded memory.
+//! Answers of the system's databases, kept for a short while, in bounded memory.
 //!
 //! The system's resolver does not say for how long an answer is good: what it says is kept for one time that is
 //! short for all. Knows no clock: the time comes with each call.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use crate::protocol::resolve::Named;
-
-/// Addresses that are kept.
+/// Answers that are kept.
 const MAX_KEPT: usize = 4096;
 
-/// What the name service knows is good for so long.
+/// What a database knows is good for so long.
 const KNOWN: Duration = Duration::from_mins(1);
 
 /// It is not asked again for so long when it failed: it may be back soon.
 const FAILED: Duration = Duration::from_secs(5);
 
-/// Answers by their addresses.
-#[derive(Default)]
-pub(super) struct Cache {
-    kept: HashMap<IpAddr, (Named, Expiry)>,
-    by_expiry: BTreeMap<Expiry, IpAddr>,
+/// An answer.
+pub(super) trait Outcome: Clone + PartialEq + Send + 'static {
+    /// There is none: dead, too slow, too busy.
+    const FAILED: Self;
+}
+
+/// Answers by what was asked about.
+pub(super) struct Cache<Q, A> {
+    kept: HashMap<Q, (A, Expiry)>,
+    by_expiry: BTreeMap<Expiry, Q>,
     serial: u64,
+}
+
+impl<Q, A> Default for Cache<Q, A> {
+    fn default() -> Self {
+        Self { kept: HashMap::new(), by_expiry: BTreeMap::new(), serial: 0 }
+    }
 }
 
 /// When, and a number that makes it the only one.
 type Expiry = (Instant, u64);
 
-impl Cache {
+impl<Q: Clone + Eq + Hash, A: Outcome> Cache<Q, A> {
     /// The answer, if it is still good.
-    pub(super) fn find(&self, address: IpAddr, now: Instant) -> Option<&Named> {
-        let (named, (expiry, _)) = self.kept.get(&address)?;
-        (now < *expiry).then_some(named)
+    pub(super) fn find(&self, about: &Q, now: Instant) -> Option<&A> {
+        let (answer, (expiry, _)) = self.kept.get(about)?;
+        (now < *expiry).then_some(answer)
     }
 
     /// Keeps an answer; where there is no room, that which would expire first goes.
-    pub(super) fn keep(&mut self, address: IpAddr, named: Named, now: Instant) {
-        let time = if named == Named::Failed { FAILED } else { KNOWN };
+    pub(super) fn keep(&mut self, about: Q, answer: A, now: Instant) {
+        let time = if answer == A::FAILED { FAILED } else { KNOWN };
         self.serial += 1;
         let expiry = (now + time, self.serial);
-        if let Some((_, old)) = self.kept.insert(address, (named, expiry)) {
+        if let Some((_, old)) = self.kept.insert(about.clone(), (answer, expiry)) {
             self.by_expiry.remove(&old);
         }
-        self.by_expiry.insert(expiry, address);
+        self.by_expiry.insert(expiry, about);
         if self.kept.len() > MAX_KEPT
             && let Some((_, first)) = self.by_expiry.pop_first()
         {
@@ -56,7 +65,8 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use crate::protocol::resolve::Named;
+    use std::net::{IpAddr, Ipv4Addr};
 
     fn address(number: usize) -> IpAddr {
         Ipv4Addr::from_bits(u32::try_from(number).unwrap()).into()
@@ -74,11 +84,11 @@ mod tests {
         ] {
             let mut cache = Cache::default();
             cache.keep(address(1), named.clone(), now);
-            assert_eq!(cache.find(address(1), now), Some(&named));
+            assert_eq!(cache.find(&address(1), now), Some(&named));
             let nearly = time.mul_f64(0.99);
-            assert_eq!(cache.find(address(1), now + nearly), Some(&named));
-            assert_eq!(cache.find(address(1), now + time), None, "{named:?}");
-            assert_eq!(cache.find(address(2), now), None);
+            assert_eq!(cache.find(&address(1), now + nearly), Some(&named));
+            assert_eq!(cache.find(&address(1), now + time), None, "{named:?}");
+            assert_eq!(cache.find(&address(2), now), None);
         }
     }
 
@@ -88,7 +98,7 @@ mod tests {
         let now = Instant::now();
         cache.keep(address(1), Named::NoName, now);
         cache.keep(address(1), Named::Failed, now);
-        assert_eq!(cache.find(address(1), now), Some(&Named::Failed));
+        assert_eq!(cache.find(&address(1), now), Some(&Named::Failed));
         assert_eq!((cache.kept.len(), cache.by_expiry.len()), (1, 1));
     }
 
@@ -101,8 +111,8 @@ mod tests {
         for number in 2..=MAX_KEPT {
             cache.keep(address(number), Named::NoName, now);
         }
-        assert_eq!(cache.find(address(0), now), Some(&Named::NoName));
-        assert_eq!(cache.find(address(1), now), None);
+        assert_eq!(cache.find(&address(0), now), Some(&Named::NoName));
+        assert_eq!(cache.find(&address(1), now), None);
         for number in 0..3 * MAX_KEPT {
             cache.keep(address(number % 5000), Named::NoName, now);
         }

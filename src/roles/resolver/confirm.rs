@@ -8,7 +8,7 @@ use crate::sys::resolve::{Trouble, addresses_of, name_of};
 /// Asks the name service. A name counts if the client's address is among its own, of the client's family; anybody
 /// may claim any name for an address of his, but not that the name has it. Of several names of an address the
 /// system's resolver gives one.
-pub(super) fn confirmed_name(address: IpAddr) -> Named {
+pub(crate) fn confirmed_name(address: IpAddr) -> Named {
     confirm(address, name_of(address), |name| addresses_of(name, address))
 }
 

@@ -13,10 +13,10 @@ use crate::protocol::ident::{self, MAX_ANSWER, PORT, Reply};
 use crate::sys::poll::{PollSet, Readiness};
 
 /// Questions at the same time.
-pub(super) const MAX_OPEN: usize = 256;
+pub(crate) const MAX_OPEN: usize = 256;
 
 /// The connections to ident servers.
-pub(super) struct Idents {
+pub(crate) struct Idents {
     port: u16,
     open: Vec<Conversation>,
     /// Where each is in the set that was waited for, in their order.
@@ -41,17 +41,17 @@ struct Conversation {
 
 impl Idents {
     /// With servers at this port.
-    pub(super) fn at_port(port: u16) -> Self {
+    pub(crate) fn at_port(port: u16) -> Self {
         Self { port, open: Vec::new(), places: Vec::new() }
     }
 
     /// When the first question has to be answered.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.open.iter().map(|conversation| conversation.deadline).min()
     }
 
     /// The answer, if it is there already; else it comes later.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         id: u64,
         client: SocketAddr,
@@ -71,13 +71,13 @@ impl Idents {
     }
 
     /// Adds what is waited for.
-    pub(super) fn push_to(&mut self, poll: &mut PollSet) {
+    pub(crate) fn push_to(&mut self, poll: &mut PollSet) {
         let place = |of: &Conversation| poll.push(of.socket.as_fd(), of.asked, !of.asked);
         self.places = self.open.iter().map(place).collect();
     }
 
     /// Goes on where something is ready; gives the answers that have come, and those whose time is over.
-    pub(super) fn go_on(&mut self, poll: &PollSet, now: Instant, mut answer: impl FnMut(u64, Reply)) {
+    pub(crate) fn go_on(&mut self, poll: &PollSet, now: Instant, mut answer: impl FnMut(u64, Reply)) {
         let mut places = self.places.drain(..);
         self.open.retain_mut(|conversation| {
             let ready = places.next().map(|place| poll.ready(place)).unwrap_or_default();

@@ -1,10 +1,9 @@
-//! Threads that wait for the system's resolver, so that nobody else does. Each asks about one address at a time.
+//! Threads that wait for the system's databases, so that nobody else does. Each asks about one thing at a time.
 //!
-//! A call of the system's resolver can't be broken off: a thread that hangs in one is one less, until it returns.
+//! A call of the C library can't be broken off: a thread that hangs in one is one less, until it returns.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,75 +11,73 @@ use std::thread;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::protocol::resolve::Named;
-
-/// Look-ups at the same time.
-pub(super) const MAX_THREADS: usize = 16;
-
 /// One look-up; it may take as long as it likes.
-pub(super) type LookUp = fn(IpAddr) -> Named;
+pub(super) type LookUp<Q, A> = fn(Q) -> A;
 
 /// The threads, made as they are needed.
-pub(super) struct Pool {
-    shared: Arc<Shared>,
-    look_up: LookUp,
+pub(super) struct Pool<Q, A> {
+    shared: Arc<Shared<Q>>,
+    look_up: LookUp<Q, A>,
     threads: usize,
-    results: Receiver<(IpAddr, Named)>,
+    most: usize,
+    results: Receiver<(Q, A)>,
     /// Every thread has one.
-    sender: Sender<(IpAddr, Named)>,
+    sender: Sender<(Q, A)>,
 }
 
-struct Shared {
-    work: Mutex<Work>,
+struct Shared<Q> {
+    work: Mutex<Work<Q>>,
     more: Condvar,
     /// Readable while there are results.
     bell: EventFd,
 }
 
-#[derive(Default)]
-struct Work {
-    queue: VecDeque<IpAddr>,
+struct Work<Q> {
+    queue: VecDeque<Q>,
     /// Threads that wait for work.
     idle: usize,
     /// Nobody wants results any more.
     over: bool,
 }
 
-impl Pool {
-    /// Without threads yet.
-    pub(super) fn new(look_up: LookUp) -> io::Result<Self> {
+impl<Q, A> Pool<Q, A> {
+    /// Without threads yet; there will be so many at most.
+    pub(super) fn new(look_up: LookUp<Q, A>, most: usize) -> io::Result<Self> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let shared = Arc::new(Shared { work: Mutex::default(), more: Condvar::new(), bell });
+        let work = Mutex::new(Work { queue: VecDeque::new(), idle: 0, over: false });
+        let shared = Arc::new(Shared { work, more: Condvar::new(), bell });
         let (sender, results) = channel();
-        Ok(Self { shared, look_up, threads: 0, results, sender })
+        Ok(Self { shared, look_up, threads: 0, most, results, sender })
     }
+}
 
+impl<Q: Clone + Eq + Send + 'static, A: Send + 'static> Pool<Q, A> {
     /// Readable when there are results.
     pub(super) fn bell(&self) -> BorrowedFd<'_> {
         self.shared.bell.as_fd()
     }
 
-    /// Has an address looked up when a thread has time.
-    pub(super) fn enqueue(&mut self, address: IpAddr) {
+    /// Has something looked up when a thread has time.
+    pub(super) fn enqueue(&mut self, about: Q) {
         let mut work = self.shared.work();
-        work.queue.push_back(address);
+        work.queue.push_back(about);
         let short = work.queue.len() > work.idle;
         drop(work);
         self.shared.more.notify_one();
-        if short && self.threads < MAX_THREADS {
+        if short && self.threads < self.most {
             self.start_thread();
         }
     }
 
     /// Takes back what no thread has begun yet: `true` if so.
-    pub(super) fn forget(&mut self, address: IpAddr) -> bool {
+    pub(super) fn forget(&mut self, about: &Q) -> bool {
         let mut work = self.shared.work();
-        let place = work.queue.iter().position(|queued| *queued == address);
+        let place = work.queue.iter().position(|queued| queued == about);
         place.and_then(|place| work.queue.remove(place)).is_some()
     }
 
     /// The results that are there.
-    pub(super) fn results(&mut self) -> impl Iterator<Item = (IpAddr, Named)> {
+    pub(super) fn results(&mut self) -> impl Iterator<Item = (Q, A)> {
         // What comes after this rings again.
         let _ = self.shared.bell.read();
         self.results.try_iter()
@@ -90,8 +87,9 @@ impl Pool {
     fn start_thread(&mut self) {
         let (shared, look_up, sender) = (Arc::clone(&self.shared), self.look_up, self.sender.clone());
         let body = move || {
-            while let Some(address) = shared.next() {
-                if sender.send((address, look_up(address))).is_err() {
+            while let Some(about) = shared.next() {
+                let answer = look_up(about.clone());
+                if sender.send((about, answer)).is_err() {
                     break;
                 }
                 let _ = shared.bell.write(1);
@@ -103,7 +101,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl<Q, A> Drop for Pool<Q, A> {
     /// Idle threads end at once, busy ones when their call returns.
     fn drop(&mut self) {
         self.shared.work().over = true;
@@ -111,21 +109,21 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
-    fn work(&self) -> MutexGuard<'_, Work> {
+impl<Q> Shared<Q> {
+    fn work(&self) -> MutexGuard<'_, Work<Q>> {
         // No thread panics while it holds the lock.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for work; `None`: there will be none.
-    fn next(&self) -> Option<IpAddr> {
+    fn next(&self) -> Option<Q> {
         let mut work = self.work();
         loop {
             if work.over {
                 return None;
             }
-            if let Some(address) = work.queue.pop_front() {
-                return Some(address);
+            if let Some(about) = work.queue.pop_front() {
+                return Some(about);
             }
             work.idle += 1;
             work = self.more.wait(work).unwrap_or_else(PoisonError::into_inner);

@@ -2,21 +2,22 @@
 
 use super::*;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
 use crate::protocol::ident::Reply;
-use crate::protocol::resolve::Named;
 
 const LONG: Duration = Duration::from_secs(20);
 
 /// A time that is over soon.
 const SHORT: Duration = Duration::from_millis(100);
 
-fn started(look_up: pool::LookUp, ident_port: u16) -> (Channel, JoinHandle<io::Result<()>>) {
+fn started(look_up: pool::LookUp<IpAddr, Named>, ident_port: u16) -> (Channel, JoinHandle<io::Result<()>>) {
     let (own, theirs) = Channel::pair().unwrap();
     let role = thread::spawn(move || {
-        Resolver::new(&theirs, Names::new(look_up).unwrap(), Idents::at_port(ident_port)).serve()
+        let names = LookUps::new(look_up, NAME_THREADS).unwrap();
+        let netgroups = LookUps::new(|asked: Netgroup| Some(asked.group == "staff"), 1).unwrap();
+        Resolver::new(&theirs, names, netgroups, Idents::at_port(ident_port)).serve()
     });
     (own, role)
 }
@@ -211,5 +212,20 @@ fn ident_questions_are_bounded() {
     }
     let full = Answer::Ident { id: idents::MAX_OPEN as u64, reply: Reply::Failed };
     assert_eq!(answers(&channel, 1), [full]);
+    end(channel, role);
+}
+
+#[test]
+fn netgroups_are_asked_and_answered() {
+    let (channel, role) = started(|_| Named::NoName, 113);
+    let asked = |id, group: &str| {
+        let netgroup = Netgroup { group: group.to_owned(), member: Member::User("joe".to_owned()) };
+        Question::Netgroup { id, netgroup, within: LONG }
+    };
+    ask(&channel, &[asked(7, "staff"), asked(8, "guests")]);
+    let found = answers(&channel, 2);
+    for (id, is_member) in [(7, Some(true)), (8, Some(false))] {
+        assert!(found.contains(&Answer::Netgroup { id, is_member }), "{found:?}");
+    }
     end(channel, role);
 }

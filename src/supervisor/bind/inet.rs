@@ -15,11 +15,18 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::{BindError, Step, kind_of, start_listening};
 use crate::config::settings::SocketOptions;
 use crate::model::endpoint::{Endpoint, InetEndpoint, InterfaceName, Transport};
+use crate::model::filter::Instruction;
 use crate::supervisor::options;
+use crate::sys::filter::replace;
 use crate::sys::group;
 use crate::sys::kind::SocketKind;
 
-pub(super) fn open(inet: &InetEndpoint, options: &SocketOptions, wait: bool) -> Result<OwnedFd, BindError> {
+pub(super) fn open(
+    inet: &InetEndpoint,
+    options: &SocketOptions,
+    wait: bool,
+    filter: &[Instruction],
+) -> Result<OwnedFd, BindError> {
     let endpoint = Endpoint::Inet(inet.clone());
     let failed = |step| {
         let endpoint = &endpoint;
@@ -31,6 +38,9 @@ pub(super) fn open(inet: &InetEndpoint, options: &SocketOptions, wait: bool) -> 
         bind_to(socket.as_fd(), interface).map_err(failed(Step::Interface))?;
     }
     options::apply(socket.as_fd(), kind, options).map_err(|error| BindError::of_option(&endpoint, &error))?;
+    if !filter.is_empty() {
+        replace(socket.as_fd(), filter).map_err(|error| BindError::of_filter(&endpoint, &error))?;
+    }
     let address = socket_address(inet).map_err(failed(Step::Zone))?;
     socket.bind(&address.into()).map_err(failed(Step::Bind))?;
     if kind.is_group() {

@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use crate::config::settings::SocketOptions;
 use crate::model::endpoint::{Endpoint, Transport, UnixKind};
+use crate::model::filter::Instruction;
 use crate::supervisor::holder::{Holder, find_holder};
 use crate::supervisor::options::{self, OptionError};
 use crate::sys::kind::SocketKind;
@@ -36,6 +37,8 @@ pub enum Step {
     Zone,
     /// `SO_BINDTODEVICE`.
     Interface,
+    /// Attaching the filter of the rules.
+    Rules,
     /// Making room for a path, or taking it.
     Path,
     /// bind(2).
@@ -84,6 +87,22 @@ impl BindError {
         Self::new(endpoint, Step::Option(error.name), &error.source)
     }
 
+    /// They can't be made a filter.
+    pub(super) fn of_rules(endpoint: &Endpoint, why: String) -> Self {
+        Self::new(endpoint, Step::Rules, &io::Error::from_raw_os_error(libc::E2BIG)).because(why)
+    }
+
+    /// The kernel does not take their filter.
+    pub(super) fn of_filter(endpoint: &Endpoint, error: &io::Error) -> Self {
+        let refused = Self::new(endpoint, Step::Rules, error);
+        if refused.errno != Errno::ENOMEM {
+            return refused;
+        }
+        refused.because(
+            "the kernel has no room for their socket filter: net.core.optmem_max is too small".to_owned(),
+        )
+    }
+
     /// Somebody has it whom only superd knows of.
     pub(super) fn in_use(endpoint: &Endpoint, why: String) -> Self {
         let error = io::Error::from_raw_os_error(libc::EADDRINUSE);
@@ -95,7 +114,7 @@ impl BindError {
         let may_come = match self.step {
             Step::Zone | Step::Interface | Step::Bind | Step::Join => true,
             Step::Option(name) => name == "multicast_interface",
-            Step::Socket | Step::Path | Step::Listen | Step::Passed => false,
+            Step::Socket | Step::Rules | Step::Path | Step::Listen | Step::Passed => false,
         };
         may_come && matches!(self.errno, Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)
     }
@@ -112,6 +131,7 @@ impl fmt::Display for BindError {
         match self.step {
             Step::Socket => write!(f, "socket for {endpoint}: ")?,
             Step::Option(name) => write!(f, "socket option `{name}` for {endpoint}: ")?,
+            Step::Rules => write!(f, "rules of {endpoint}: ")?,
             Step::Zone | Step::Interface => write!(f, "interface of {endpoint}: ")?,
             Step::Path | Step::Bind => write!(f, "bind {endpoint}: ")?,
             Step::Join => write!(f, "join the group of {endpoint}: ")?,
@@ -130,8 +150,18 @@ impl std::error::Error for BindError {}
 /// It does not block, but where a server is to `wait` for clients itself: that one would spin on EAGAIN. A passed
 /// socket is not opened: see [`open_passed`].
 pub fn open_listener(endpoint: &Endpoint, options: &SocketOptions, wait: bool) -> Result<OwnedFd, BindError> {
+    open_with_filter(endpoint, options, wait, &[])
+}
+
+/// Opens a listener that never hears what the filter refuses: it is attached before the bind.
+pub fn open_with_filter(
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+    wait: bool,
+    filter: &[Instruction],
+) -> Result<OwnedFd, BindError> {
     match endpoint {
-        Endpoint::Inet(inet) => inet::open(inet, options, wait),
+        Endpoint::Inet(inet) => inet::open(inet, options, wait, filter),
         Endpoint::Unix(unix) => unix::open(unix, options, wait),
         Endpoint::Passed(_) => {
             let error = io::Error::from_raw_os_error(libc::EBADF);
@@ -145,8 +175,13 @@ pub fn open_listener(endpoint: &Endpoint, options: &SocketOptions, wait: bool) -
 /// A unix name has room for one: there it is `EADDRINUSE`.
 ///
 /// [`allow_overlap`]: crate::sys::overlap::allow_overlap
-pub fn open_beside(endpoint: &Endpoint, options: &SocketOptions, wait: bool) -> Result<OwnedFd, BindError> {
-    open_listener(endpoint, &SocketOptions { reuse_port: Some(true), ..options.clone() }, wait)
+pub fn open_beside(
+    endpoint: &Endpoint,
+    options: &SocketOptions,
+    wait: bool,
+    filter: &[Instruction],
+) -> Result<OwnedFd, BindError> {
+    open_with_filter(endpoint, &SocketOptions { reuse_port: Some(true), ..options.clone() }, wait, filter)
 }
 
 /// What a listener of this endpoint is; `None` for a passed one, which has to be asked ([`SocketKind::of`]).
@@ -236,7 +271,7 @@ mod tests {
             assert!(error.is_absence(), "{what}: {error}");
         }
         let refused = SocketOptions { ttl: Some(0), ..SocketOptions::default() };
-        let error = inet::open(&endpoint("127.0.0.1", 0), &refused, false).unwrap_err();
+        let error = inet::open(&endpoint("127.0.0.1", 0), &refused, false, &[]).unwrap_err();
         assert!(!error.is_absence());
         assert_eq!(error.to_string(), "socket option `ttl` for tcp:127.0.0.1:0: Invalid argument");
     }
@@ -257,8 +292,8 @@ mod tests {
     #[test]
     fn a_free_bind_needs_no_address() {
         let options = SocketOptions { free_bind: Some(true), ..SocketOptions::default() };
-        inet::open(&endpoint("192.0.2.77", 0), &options, false).unwrap();
-        inet::open(&endpoint("2001:db8::77", 0), &options, false).unwrap();
+        inet::open(&endpoint("192.0.2.77", 0), &options, false, &[]).unwrap();
+        inet::open(&endpoint("2001:db8::77", 0), &options, false, &[]).unwrap();
     }
 
     #[test]
@@ -267,9 +302,9 @@ mod tests {
             let kept = open(&endpoint(old, 0)).unwrap();
             let beside = endpoint(new, bound_address(kept.as_fd()).unwrap().port()).into();
             let options = SocketOptions::default();
-            assert_eq!(open_beside(&beside, &options, false).unwrap_err().errno, Errno::EADDRINUSE);
+            assert_eq!(open_beside(&beside, &options, false, &[]).unwrap_err().errno, Errno::EADDRINUSE);
             allow_overlap(kept.as_fd(), true).unwrap();
-            open_beside(&beside, &options, false).unwrap();
+            open_beside(&beside, &options, false, &[]).unwrap();
         }
     }
 

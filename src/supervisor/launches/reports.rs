@@ -7,6 +7,7 @@ use crate::protocol::launch::{MAX_PACKET, Malformed, Report, SLOTS, decode_repor
 use crate::protocol::step::Step;
 use crate::supervisor::Supervisor;
 use crate::supervisor::sessions::{Phase, ProcessOwner};
+use crate::supervisor::workers::WorkerKey;
 use crate::sys::channel::Received;
 use crate::sys::process;
 
@@ -58,6 +59,10 @@ impl Supervisor {
         flight.started = true;
         match &mut flight.job {
             &mut Job::Session(key) => self.session_has_process(key, pid),
+            Job::Command(_) => {
+                self.sessions.own(pid, ProcessOwner::Command);
+                self.command_has_process(pid);
+            }
             Job::Worker(key, sockets) => {
                 let key = *key;
                 // Else its end would not close its channel.
@@ -70,6 +75,7 @@ impl Supervisor {
                 drop(channel.take());
                 self.sessions.own(pid, ProcessOwner::Role(kind));
             }
+            Job::Gone => {}
         }
     }
 
@@ -83,6 +89,8 @@ impl Supervisor {
         match flight.job {
             Job::Session(key) if errno == 0 => self.session_runs(key),
             Job::Session(key) => self.session_launch_failed(key, step, errno),
+            Job::Command(_) if errno == 0 => {}
+            Job::Command(command) => self.command_failed(&command, flight.started, step, errno),
             Job::Worker(key, _) if errno == 0 => self.worker_runs(key),
             Job::Worker(key, _) => self.worker_launch_failed(key, step, errno),
             Job::Role(kind, _) if errno != 0 => {
@@ -91,7 +99,7 @@ impl Supervisor {
                     format!("launch of the {} failed at {step}: {}", kind.name(), process::errno_name(errno));
                 self.note(Level::Err, &text);
             }
-            Job::Role(..) => {}
+            Job::Role(..) | Job::Gone => {}
         }
     }
 
@@ -99,6 +107,27 @@ impl Supervisor {
     pub(in crate::supervisor) fn adopt_early(&mut self, pid: i32) {
         if let Some(slot) = self.launches.slot_of(pid) {
             self.on_started(slot);
+        }
+    }
+
+    /// A worker that speaks before the launcher has told of it.
+    pub(in crate::supervisor) fn adopt_worker(&mut self, key: WorkerKey) {
+        if let Some(slot) = self.launches.slot_of_worker(key) {
+            self.on_started(slot);
+        }
+    }
+
+    /// The process of a worker has ended. Its launch is over, whatever the launcher has told by now: its key is
+    /// soon another one's.
+    pub(in crate::supervisor) fn end_worker_launch(&mut self, key: WorkerKey) {
+        let Some(slot) = self.launches.slot_of_worker(key) else { return };
+        let (step, errno) = self.launches.outcome_in(slot);
+        let Some(flight) = self.launches.in_flight_mut(slot) else { return };
+        flight.job = Job::Gone;
+        let late = flight.lateness != Lateness::InTime;
+        match if late && errno == 0 { libc::ETIMEDOUT } else { errno } {
+            0 => self.worker_runs(key),
+            errno => self.worker_launch_failed(key, step, errno),
         }
     }
 
@@ -159,7 +188,9 @@ impl Supervisor {
             let whose = match &flight.job {
                 &Job::Session(key) => self.service_name_of(key),
                 &Job::Worker(key, _) => self.worker_name(key),
+                Job::Command(command) => format!("a command for {}", command.service),
                 Job::Role(kind, _) => kind.name().to_owned(),
+                Job::Gone => "a worker".to_owned(),
             };
             let step = step.map_or("start", Step::words);
             self.note(Level::Err, &format!("launch of {whose} stuck at {step}: pid {pid} can't be killed"));

@@ -1,16 +1,17 @@
 //! Handing launches to the launcher, in batches, and starting the launcher itself.
 
 use std::io;
+use std::mem::discriminant;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
 use crate::config::settings::Level;
 use crate::model::session::SessionId;
-use crate::protocol::launch::{BATCH, Launch, ROLES, Request};
+use crate::protocol::launch::{BATCH, Launch, MAX_LAUNCH, MAX_PACKET, ROLES, Request};
 use crate::service::reason::Reason;
 use crate::supervisor::Supervisor;
 use crate::supervisor::services::PlanId;
-use crate::supervisor::sessions::{Phase, ProcessOwner};
+use crate::supervisor::sessions::{Phase, ProcessOwner, Session};
 use crate::supervisor::timers::Due;
 use crate::supervisor::workers::{WorkerKind, WorkerPhase};
 use crate::sys::channel::MAX_FDS;
@@ -54,10 +55,12 @@ impl Supervisor {
     /// Sends up to [`BATCH`] launches. `false`: no more can be sent now.
     fn send_batch(&mut self) -> bool {
         let mut batch: Vec<(Launch, Job)> = Vec::with_capacity(BATCH);
-        let mut descriptors = 0;
+        let (mut descriptors, mut bytes) = (0, 0);
         while batch.len() < BATCH {
-            descriptors += self.launches.queue.front().map_or(0, |job| self.descriptors_of(job).len());
-            if descriptors > MAX_FDS && !batch.is_empty() {
+            let Some(next) = self.launches.queue.front() else { break };
+            descriptors += self.descriptors_of(next).len();
+            bytes += self.length_of(next);
+            if (descriptors > MAX_FDS || bytes > MAX_PACKET) && !batch.is_empty() {
                 break;
             }
             let Some(slot) = self.launches.free.pop() else { break };
@@ -124,9 +127,21 @@ impl Supervisor {
         true
     }
 
+    /// So many bytes of a packet a job takes, at most.
+    fn length_of(&self, job: &Job) -> usize {
+        let overrides = match job {
+            Job::Session(key) => self.sessions.table.get(*key).and_then(|session| session.overrides.as_ref()),
+            Job::Command(command) => command.overrides.as_ref(),
+            Job::Role(..) | Job::Worker(..) | Job::Gone => None,
+        };
+        MAX_LAUNCH + overrides.map_or(0, String::len)
+    }
+
     fn descriptors_of<'a>(&'a self, job: &'a Job) -> Vec<BorrowedFd<'a>> {
         match job {
+            Job::Gone => Vec::new(),
             Job::Role(_, channel) => channel.iter().map(AsFd::as_fd).collect(),
+            Job::Command(command) => vec![command.null.as_fd()],
             Job::Worker(key, sockets) => {
                 let stderr = self.workers.get(*key).and_then(|worker| worker.stderr.as_ref());
                 sockets.iter().chain(stderr).map(AsFd::as_fd).collect()
@@ -144,10 +159,11 @@ impl Supervisor {
         let stderr = match job {
             Job::Session(key) => self.sessions.table.get(*key)?.stderr.is_some(),
             Job::Worker(key, _) => self.workers.get(*key)?.stderr.is_some(),
-            Job::Role(..) => false,
+            Job::Role(..) | Job::Command(_) | Job::Gone => false,
         };
         let fds = u8::try_from(self.descriptors_of(job).len() - usize::from(stderr)).ok()?;
         match job {
+            Job::Gone => None,
             Job::Role(kind, _) => Some(Launch {
                 slot,
                 generation: ROLES,
@@ -158,7 +174,25 @@ impl Supervisor {
                 client: None,
                 local: None,
                 names: [None, None],
+                overrides: None,
             }),
+            Job::Command(command) => {
+                let PlanId { generation, index } = command.plan;
+                let known = self.launches.knows(generation);
+                let launch = Launch {
+                    slot,
+                    generation,
+                    plan: index,
+                    fds,
+                    stderr,
+                    session: SessionId { epoch: self.epoch, serial: 0 },
+                    client: None,
+                    local: None,
+                    names: [None, None],
+                    overrides: command.overrides.clone(),
+                };
+                known.then_some(launch)
+            }
             Job::Worker(key, _) => {
                 let worker = self.workers.get(*key).filter(|w| w.phase == WorkerPhase::Launching)?;
                 let WorkerKind::Pool { plan, .. } = worker.kind else { return None };
@@ -174,20 +208,42 @@ impl Supervisor {
                     client: None,
                     local: None,
                     names: [None, None],
+                    overrides: None,
                 };
                 known.then_some(launch)
             }
             Job::Session(key) => {
                 let session = self.sessions.table.get(*key).filter(|session| session.cause.is_none())?;
-                let PlanId { generation, index } = self.services.get(session.service)?.plan;
-                if !self.launches.knows(generation) {
-                    return None;
-                }
+                let PlanId { generation, index } = self.plan_of_session(session)?;
                 let (id, client, local) = (session.id, session.client, session.local);
                 let names = session.names.clone();
-                Some(Launch { slot, generation, plan: index, fds, stderr, session: id, client, local, names })
+                let overrides = session.overrides.clone();
+                Some(Launch {
+                    slot,
+                    generation,
+                    plan: index,
+                    fds,
+                    stderr,
+                    session: id,
+                    client,
+                    local,
+                    names,
+                    overrides,
+                })
             }
         }
+    }
+
+    /// The plan that it was admitted with; if that is long gone, the service's own, unless a reload has made it one
+    /// of another kind.
+    fn plan_of_session(&self, session: &Session) -> Option<PlanId> {
+        let is_known = |plan: &PlanId| self.launches.knows(plan.generation);
+        if is_known(&session.plan) {
+            return Some(session.plan);
+        }
+        let service = self.services.get(session.service)?;
+        let is_same = discriminant(&service.settings.serves) == discriminant(&session.settings.serves);
+        Some(service.plan).filter(|plan| is_same && is_known(plan))
     }
 
     /// A job that can't be launched any more: its service is gone, and so is the plan that it had.
@@ -195,7 +251,8 @@ impl Supervisor {
         match *job {
             Job::Session(key) => self.abandon_session(key, Reason::Shutdown),
             Job::Worker(key, _) => self.forget_worker(key),
-            Job::Role(..) => {}
+            Job::Command(_) => self.commands.forget(),
+            Job::Role(..) | Job::Gone => {}
         }
     }
 }

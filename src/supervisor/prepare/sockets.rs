@@ -7,14 +7,16 @@ use std::os::fd::AsFd;
 
 use crate::config::settings::{Service, SocketOptions};
 use crate::model::endpoint::Endpoint;
+use crate::policy::tables::Tables;
 use crate::service::reload::{Bound, Wanted, plan_sockets};
 use crate::supervisor::Supervisor;
 use crate::supervisor::bind::{
-    BindError, PathIdentity, identify_path, open_beside, open_listener, open_passed, remove_path,
+    BindError, PathIdentity, identify_path, open_beside, open_passed, open_with_filter, remove_path,
 };
 use crate::supervisor::listeners::{Listener, ListenerKey, Loan};
 use crate::supervisor::options::{self, Change};
 use crate::supervisor::sessions::Session;
+use crate::sys::filter::try_out;
 use crate::sys::kind::SocketKind;
 use crate::sys::overlap::allow_overlap;
 
@@ -38,6 +40,7 @@ impl Supervisor {
     pub(super) fn prepare_sockets(
         &self,
         services: &[NewService],
+        tables: &Tables,
         undo: &mut Undo,
     ) -> Result<(Vec<NewSocket>, Vec<ListenerKey>), Vec<String>> {
         let (passed, wanted): (Vec<_>, Vec<_>) = services
@@ -60,8 +63,8 @@ impl Supervisor {
         for (&(index, endpoint), source) in wanted.iter().zip(&plan.source) {
             let Some(service) = services.get(index) else { continue };
             let origin = match *source {
-                Some(key) => self.keep_socket(key, &service.settings, undo),
-                None => self.open_socket(endpoint, &service.settings, &going, undo),
+                Some(key) => self.keep_socket(key, &service.settings, tables, undo),
+                None => self.open_socket(endpoint, &service.settings, tables, &going, undo),
             };
             match origin {
                 Ok(origin) => sockets.push(NewSocket { service: index, endpoint: endpoint.clone(), origin }),
@@ -150,11 +153,22 @@ impl Supervisor {
     }
 
     /// A socket that stays: its options are changed where it is, or it is opened anew beside itself.
-    fn keep_socket(&self, key: ListenerKey, service: &Service, undo: &mut Undo) -> Result<Origin, BindError> {
+    fn keep_socket(
+        &self,
+        key: ListenerKey,
+        service: &Service,
+        tables: &Tables,
+        undo: &mut Undo,
+    ) -> Result<Origin, BindError> {
         let kept = Ok(Origin::Kept(key));
         let Some(listener) = self.listeners.get(key) else { return kept };
         let Some(running) = self.services.get(listener.service) else { return kept };
         self.refuse_anothers(key, service)?;
+        let filter = self.filter_before_bind(&listener.endpoint, service, tables);
+        let filter = filter.map_err(|why| BindError::of_rules(&listener.endpoint, why))?;
+        if filter != listener.filter {
+            try_out(&filter).map_err(|error| BindError::of_filter(&listener.endpoint, &error))?;
+        }
         let (old, new) = (&running.settings.socket, &service.socket);
         let kind = SocketKind::of(listener.fd.as_fd()).unwrap_or(SocketKind::Tcp);
         match options::change(kind, old, new) {
@@ -167,7 +181,7 @@ impl Supervisor {
             }
             Change::Reopen(_) => {
                 let endpoint = listener.endpoint.clone();
-                self.open_over(&endpoint, service, vec![key], undo)
+                self.open_over(&endpoint, service, tables, vec![key], undo)
             }
         }
     }
@@ -176,6 +190,7 @@ impl Supervisor {
         &self,
         endpoint: &Endpoint,
         service: &Service,
+        tables: &Tables,
         going: &HashMap<u16, Vec<ListenerKey>>,
         undo: &mut Undo,
     ) -> Result<Origin, BindError> {
@@ -184,7 +199,7 @@ impl Supervisor {
         };
         let over: Vec<ListenerKey> =
             going.get(&port_of(endpoint)).into_iter().flatten().copied().filter(overlaps).collect();
-        match self.open_over(endpoint, service, over, undo) {
+        match self.open_over(endpoint, service, tables, over, undo) {
             Err(error) if error.is_absence() => Ok(Origin::Absent(error.errno as i32)),
             Err(error) if error.is_unknown_family() && endpoint.is_optional() => Ok(Origin::LeftOut),
             other => other,
@@ -197,12 +212,15 @@ impl Supervisor {
         &self,
         endpoint: &Endpoint,
         service: &Service,
+        tables: &Tables,
         over: Vec<ListenerKey>,
         undo: &mut Undo,
     ) -> Result<Origin, BindError> {
         if let Some(error) = over.iter().find_map(|&key| self.refuse_lent(endpoint, key)) {
             return Err(error);
         }
+        let filter = self.filter_before_bind(endpoint, service, tables);
+        let filter = filter.map_err(|why| BindError::of_rules(endpoint, why))?;
         for &key in &over {
             if let Some(fd) = self.listeners.fd(key)
                 && allow_overlap(fd, true).is_ok()
@@ -210,8 +228,8 @@ impl Supervisor {
                 undo.overlaps.push(key);
             }
         }
-        let open = if over.is_empty() { open_listener } else { open_beside };
-        let fd = open(endpoint, &service.socket, !service.is_accepted())?;
+        let open = if over.is_empty() { open_with_filter } else { open_beside };
+        let fd = open(endpoint, &service.socket, !service.is_accepted(), &filter)?;
         if let Some(identity) = identify_path(endpoint) {
             undo.paths.push((endpoint.clone(), identity));
         }

@@ -71,7 +71,7 @@ fn a_supervisor_that_does_not_read_misses_nothing() {
         for report in Report::read_all(&packet[..len]) {
             match report.unwrap() {
                 Report::Take(id) => taken.push(id),
-                Report::Done { id, bytes: Some((5, _)) } if taken.contains(&id) => done.push(id),
+                Report::Done { id, bytes: Some((5, _)), .. } if taken.contains(&id) => done.push(id),
                 other => panic!("{other:?}"),
             }
         }

@@ -5,20 +5,30 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::model::rate::{Per, Rate};
 use crate::protocol::builtin::quotes;
-use crate::protocol::handoff::{Datagrams, Order, Report};
+use crate::protocol::handoff::{Datagrams, Order, Rates, Report};
 use crate::sys::memory::sealed;
 
 use super::{Handlers, PATIENCE};
 
 /// Has a service answered at a fresh port.
 fn listen(handlers: &Handlers, id: u64, builtin: &str, bound: &str) -> SocketAddr {
+    listen_at_rates(handlers, id, builtin, bound, Rates::default())
+}
+
+fn listen_at_rates(handlers: &Handlers, id: u64, builtin: &str, bound: &str, rates: Rates) -> SocketAddr {
     let server = UdpSocket::bind((bound, 0)).unwrap();
     let address = server.local_addr().unwrap();
     let quotes = sealed("quotes", &quotes::encode(&[b"a quote\r\n".to_vec()])).unwrap();
-    let order = Order::Listener(Datagrams { id, builtin: builtin.into() });
+    let order = Order::Listener(Datagrams { id, builtin: builtin.into(), rates });
     let server = OwnedFd::from(server);
-    let fds: &[&OwnedFd] = if builtin == "qotd" { &[&server, &quotes] } else { &[&server] };
+    let zone = sealed("zone", b"JST-9").unwrap();
+    let fds: &[&OwnedFd] = match builtin {
+        "qotd" => &[&server, &quotes],
+        "daytime" => &[&server, &zone],
+        _ => &[&server],
+    };
     handlers.send(&[order], fds);
     address
 }
@@ -79,7 +89,7 @@ fn answers_come_from_the_address_that_was_asked() {
 fn services_do_not_answer_each_other() {
     let mut handlers = Handlers::start();
     let first = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let order = Order::Listener(Datagrams { id: 1, builtin: "echo".into() });
+    let order = Order::Listener(Datagrams { id: 1, builtin: "echo".into(), rates: Rates::default() });
     handlers.send(&[order], &[&first.try_clone().unwrap().into()]);
     let second = listen(&handlers, 2, "echo", "127.0.0.1");
     assert_eq!(answer(&client(), second, b"x"), b"x");
@@ -93,6 +103,38 @@ fn services_do_not_answer_each_other() {
     }
     assert_eq!(refused, 1);
     handlers.stop();
+}
+
+/// Of so many questions at once from each of these sources: how many are answered in all.
+#[track_caller]
+fn check_rates(rates: Rates, sources: &[&str], each: u64, expected: u64) {
+    let mut handlers = Handlers::start();
+    let server = listen_at_rates(&handlers, 1, "echo", "127.0.0.1", rates);
+    let clients: Vec<UdpSocket> = sources.iter().map(|ip| UdpSocket::bind((*ip, 0)).unwrap()).collect();
+    for client in clients.iter().flat_map(|client| (0..each).map(move |_| client)) {
+        client.send_to(b"x", server).unwrap();
+    }
+    let (mut yes, mut no) = (0, 0);
+    while yes + no < each * sources.len() as u64 {
+        let counts = handlers.expect(|report| matches!(report, Report::Counts { id: 1, .. }));
+        let Report::Counts { answered, refused, .. } = counts else { unreachable!() };
+        (yes, no) = (yes + answered, no + refused);
+    }
+    assert_eq!((yes, no), (expected, each * sources.len() as u64 - expected), "{rates:?}");
+    handlers.stop();
+}
+
+#[test]
+fn datagrams_that_come_too_often_are_dropped() {
+    let rate = |count, burst| Rate::new(count, Per::Hour, burst);
+    let sources = ["127.0.0.1", "127.0.0.2", "127.0.1.1"];
+    check_rates(Rates::default(), &sources, 5, 15);
+    check_rates(Rates { rate: rate(1, 4), ..Rates::default() }, &sources, 5, 4);
+    check_rates(Rates { per_source: rate(1, 2), ..Rates::default() }, &sources, 5, 6);
+    let mut wide = Rates { per_source: rate(1, 2), ..Rates::default() };
+    wide.prefix.v4 = 24;
+    check_rates(wide, &sources, 5, 4);
+    check_rates(Rates { rate: rate(1, 3), per_source: rate(1, 2), ..Rates::default() }, &sources, 5, 3);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::model::mux::MuxName;
 use crate::protocol::builtin::chargen;
 use crate::protocol::handoff::{Order, Report, Stream};
 
@@ -51,6 +52,28 @@ fn echo_sends_back_all_and_then_closes() {
     assert_eq!(client.read(&mut [0]).unwrap(), 0, "it closes when all is sent back");
     writer.join().unwrap();
     assert_eq!(handlers.expect_done(1), (3_000_000, 3_000_000));
+    handlers.stop();
+}
+
+/// The rest is whoever's that the supervisor gives the connection to.
+#[test]
+fn a_name_is_read_and_what_follows_stays() {
+    let mut handlers = Handlers::start();
+    for (said, name, received) in [("FTP\r\nrest", "ftp", 5), ("a\n\r\nrest", "a", 2), ("a b\r\nrest", "", 5)]
+    {
+        let (mut client, accepted) = connection();
+        let own = accepted.try_clone().unwrap();
+        handlers.serve(stream(1, "tcpmux"), accepted);
+        let (first, last) = said.split_at(1);
+        client.write_all(first.as_bytes()).unwrap();
+        handlers.expect(|report| *report == Report::Take(1));
+        client.write_all(last.as_bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let launch = handlers.expect(|report| matches!(report, Report::Launch { .. }));
+        let name = MuxName::new(name.as_bytes());
+        assert_eq!(launch, Report::Launch { id: 1, name, received: received as u64 });
+        assert_eq!(read_all(&own), &said.as_bytes()[received..]);
+    }
     handlers.stop();
 }
 
