@@ -113,7 +113,13 @@ fn moment(text: &str, zone: &TimeZone, now: SystemTime) -> Result<SystemTime, St
 
 fn clock(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once(':')?;
-    let number = |text: &str| if text.len() == 2 { text.parse::<i8>().ok() } else { None };
+    let number = |text: &str| {
+        if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            text.parse::<i8>().ok()
+        } else {
+            None
+        }
+    };
     Time::new(number(hour)?, number(minute)?, 0, 0).ok()
 }
 
