@@ -140,6 +140,7 @@ impl Supervisor {
                 service.rules = self.admittance.rules(&service.settings, Some(&policy));
             }
         }
+        self.settle_datagram_rules();
         let names: Vec<String> = changed.iter().map(|changed| changed.path.display().to_string()).collect();
         self.note(Level::Notice, &format!("read again: {}", names.join(", ")));
         Ok(())
