@@ -50,8 +50,11 @@ impl Assignment {
     }
 }
 
-/// What a program is not to find, and must stay open, is above of what it may be given.
-const ABOVE: i32 = 64;
+/// What a program is not to find, and must stay open, is above of what it is given: standard descriptors and its
+/// sockets. Not higher than need be: the limit of descriptors may be small.
+fn above(sockets: usize) -> i32 {
+    i32::try_from(sockets).unwrap_or(0).saturating_add(4).max(10)
+}
 
 /// Carries out an assignment. Returns only if it failed; the slot then says at what.
 pub fn run(assignment: &OsStr) -> io::Result<()> {
@@ -60,7 +63,9 @@ pub fn run(assignment: &OsStr) -> io::Result<()> {
     let table = SlotTable::open(fd::take_inherited(assignment.slots)?, SLOTS)?;
     let slot = table.get(usize::from(assignment.launch.slot)).ok_or(io::ErrorKind::InvalidInput)?;
     // Open until the slot has the errno: its end is what makes the supervisor look.
-    let _status = fd::duplicate_above(fd::take_inherited(assignment.status)?.as_fd(), ABOVE)?;
+    let status = fd::take_inherited(assignment.status)?;
+    let _status = fd::duplicate_above(status.as_fd(), above(assignment.sockets.len()))?;
+    drop(status);
     let Err(error) = become_plan(&assignment, slot);
     slot.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
     // The slot has told it; standard error may be the client.
@@ -125,7 +130,7 @@ fn become_program(
     // Sockets that come from descriptor 3 on are kept out of the way first.
     let sockets = sockets
         .iter()
-        .map(|socket| fd::duplicate_above(socket.as_fd(), ABOVE))
+        .map(|socket| fd::duplicate_above(socket.as_fd(), above(sockets.len())))
         .collect::<io::Result<Vec<_>>>()?;
     let stdio = sockets.first().filter(|_| plan.gets.is_stdio());
     install_stdio(stdio, program.stderr, stderr)?;
@@ -210,12 +215,12 @@ fn take_identity(slot: &Slot, identity: Option<&Identity>) -> io::Result<()> {
 
 /// Descriptors 0, 1 and 2. All sources are above of them, else one would be overwritten by the one before.
 fn install_stdio(socket: Option<&OwnedFd>, stderr: Stderr, pipe: Option<&OwnedFd>) -> io::Result<()> {
-    let pipe = pipe.map(|pipe| fd::duplicate_above(pipe.as_fd(), ABOVE)).transpose()?;
+    let pipe = pipe.map(|pipe| fd::duplicate_above(pipe.as_fd(), above(0))).transpose()?;
     let null;
     let stdio = if let Some(socket) = socket {
         socket.as_fd()
     } else {
-        null = fd::duplicate_above(fd::open_null()?.as_fd(), ABOVE)?;
+        null = fd::duplicate_above(fd::open_null()?.as_fd(), above(0))?;
         null.as_fd()
     };
     fd::install(stdio, 0)?;

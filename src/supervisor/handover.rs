@@ -50,8 +50,8 @@ impl Supervisor {
             Some(pool) if !ending && !is_ended => {
                 pool.waiting.push_back(key);
                 self.give_waiting(service);
-                // It may have come without a listener that looks for room first.
-                self.settle_pool(service, true);
+                // It may have come without a listener that looks for room first, and wait.
+                self.settle_pool(service, false);
             }
             // No worker gets it any more.
             _ => self.abandon_session(key, Reason::Shutdown),
