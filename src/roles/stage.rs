@@ -63,9 +63,11 @@ pub fn run(assignment: &OsStr) -> io::Result<()> {
     let table = SlotTable::open(fd::take_inherited(assignment.slots)?, SLOTS)?;
     let slot = table.get(usize::from(assignment.launch.slot)).ok_or(io::ErrorKind::InvalidInput)?;
     // Open until the slot has the errno: its end is what makes the supervisor look.
-    let status = fd::take_inherited(assignment.status)?;
-    let _status = fd::duplicate_above(status.as_fd(), above(assignment.sockets.len()))?;
-    drop(status);
+    let mut status = fd::take_inherited(assignment.status)?;
+    if assignment.sockets.len() > 1 && assignment.status < above(assignment.sockets.len()) {
+        status = fd::duplicate_above(status.as_fd(), above(assignment.sockets.len()))?;
+    }
+    let _status = status;
     let Err(error) = become_plan(&assignment, slot);
     slot.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
     // The slot has told it; standard error may be the client.
