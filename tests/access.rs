@@ -35,7 +35,7 @@ fn address(superd: &Superd, v4: bool) -> SocketAddr {
     let listeners = superd.service("a")["listeners"].clone();
     let bound =
         listeners.as_array().unwrap().iter().filter_map(|l| l["bound"].as_str()?.parse::<SocketAddr>().ok());
-    let mut address = bound.filter(|address| address.is_ipv4() == v4).last().unwrap();
+    let mut address = bound.rev().find(|address| address.is_ipv4() == v4).unwrap();
     address.set_ip(if v4 { "127.0.0.1".parse().unwrap() } else { "::1".parse().unwrap() });
     address
 }

@@ -13,7 +13,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::dns::{NameServer, Says, own_resolver};
@@ -44,7 +44,8 @@ impl World {
         let log = Inbox::open(&folder.path().join("log"));
         let world = Self { folder, log };
         let (socket, state) = (world.path("log"), world.path("state"));
-        let text = format!("[log]\nsocket = {socket:?}\n[wrap]\nstate = {state:?}\n{wrap}\n{services}\n");
+        let (socket, state) = (socket.display(), state.display());
+        let text = format!("[log]\nsocket = \"{socket}\"\n[wrap]\nstate = \"{state}\"\n{wrap}\n{services}\n");
         fs::write(world.path("policy"), text).unwrap();
         world
     }
@@ -182,10 +183,10 @@ fn a_connection_is_judged_by_its_address_and_its_user() {
         let mut child = behind(accepted, &mut world.wrap(service, &["echo", "served"]));
         assert_eq!(text_of(&mut client), expected, "{service} {from:?}");
         child.wait().unwrap();
-        let word = if expected.ends_with("served\n") { "start" } else { "refuse" };
+        let verdict = if expected.ends_with("served\n") { "start" } else { "refuse" };
         let line = world.expect(&format!("client={}", client.local_addr().unwrap()));
-        assert!(line.contains(&format!("]: {word} {service} ")), "{line}");
-        if (service, word) == ("mine", "start") {
+        assert!(line.contains(&format!("]: {verdict} {service} ")), "{line}");
+        if (service, verdict) == ("mine", "start") {
             assert!(line.ends_with(&format!(" user=uid:{own}")), "{line}");
         }
     }
@@ -215,8 +216,8 @@ fn unix_sockets_and_datagrams_have_clients() {
         // Whether served or refused, the datagram is gone, or inetd would start over and over.
         server.set_nonblocking(true).unwrap();
         assert!(server.recv(&mut [0; 9]).is_err(), "{service}");
-        let word = if served { "start" } else { "refuse" };
-        world.expect(&format!("{word} {service} "));
+        let verdict = if served { "start" } else { "refuse" };
+        world.expect(&format!("{verdict} {service} "));
         assert!(world.lines().iter().any(|line| line.contains(&client.local_addr().unwrap().to_string())));
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -400,8 +401,7 @@ fn exactly_a_burst_passes_however_many_come_at_once() {
         World::new("[service.x]\nlimits = { rate = \"1/h burst 10\" }\nbanner = { busy = \"busy\\n\" }\n");
     let children: Vec<Child> =
         (0..64).map(|_| world.wrap("x", &["true"]).stderr(Stdio::null()).spawn().unwrap()).collect();
-    let passed =
-        children.into_iter().map(|mut child| child.wait().unwrap()).filter(|status| status.success());
+    let passed = children.into_iter().map(|mut child| child.wait().unwrap()).filter(ExitStatus::success);
     assert_eq!(passed.count(), 10);
     assert_eq!(
         world
@@ -634,9 +634,11 @@ fn the_daemon_and_superwrap_give_one_answer() {
         ),
     ];
     let names = "[sets]\nfew = [\"127.0.0.2/31\"]\n[hours]\nalways = [\"00:00-24:00\"]\n";
-    let policy: String = services.iter().map(|(name, rules)| format!("[service.{name}]\n{rules}")).collect();
+    let policy: Vec<String> =
+        services.iter().map(|(name, rules)| format!("[service.{name}]\n{rules}")).collect();
+    let policy = policy.concat();
     let world = World::new(&format!("{names}{policy}"));
-    let daemon: String = services
+    let daemon: Vec<String> = services
         .iter()
         .map(|(name, rules)| {
             format!(
@@ -644,7 +646,7 @@ fn the_daemon_and_superwrap_give_one_answer() {
             )
         })
         .collect();
-    let superd = Superd::with(&format!("{names}{daemon}"));
+    let superd = Superd::with(&format!("{names}{}", daemon.concat()));
     let mut answers = Vec::new();
     for (name, _) in &services {
         for last in 1..=3 {
