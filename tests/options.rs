@@ -31,7 +31,7 @@ fn check_slot(exec: &str, option: &str) {
     link.deafen();
     // Its end, after some seconds, lets the next one in; nothing else would within the test's time.
     next.stream.read_exact(&mut [0; 4]).unwrap();
-    assert_eq!(superd.service("x")["started"], 2);
+    superd.until_service("x", "served twice", |service| service["started"] == 2);
 }
 
 #[test]
