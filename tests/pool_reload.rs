@@ -154,7 +154,11 @@ fn a_pool_becomes_a_program_and_a_pool_again_under_load() {
     }
     load.end();
     superd.until_idle();
-    superd.until_pool("app", "two", |pool| pool["idle"] == 2 && pool["retiring"] == 0);
+    // One more may have been started for a client that found both busy.
+    let rests = |pool: &serde_json::Value| {
+        pool["idle"].as_u64() >= Some(2) && pool["busy"] == 0 && pool["retiring"] == 0
+    };
+    superd.until_pool("app", "two or three", rests);
 }
 
 #[test]
@@ -207,8 +211,8 @@ fn a_new_service_has_nothing_of_the_one_before() {
     superd.reload_with("");
     superd.reload_with(&port.pool("hello", "min = 1", "").replace("[service.app]", "[service.new]"));
     superd.until_pool("new", "one", |pool| pool["idle"] == 1);
+    // KILL ends what is stopped, too.
     kill(Pid::from_raw(old[0]), Signal::SIGKILL).unwrap();
-    kill(Pid::from_raw(old[0]), Signal::SIGCONT).unwrap();
     until("its end", || (!Path::new(&format!("/proc/{}", old[0])).exists()).then_some(()));
     assert_eq!(superd.pool("new")["restarts"], 0);
     assert_eq!(superd.connect("new").read_text(), "hello\n");
