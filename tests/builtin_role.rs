@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use harness::{DEADLINE, until};
+use harness::{DEADLINE, needs_root, until};
 use superd::protocol::builtin::{chargen, quotes};
 use superd::protocol::handoff::{BATCH, Datagrams, MAX_PACKET, Order, Rates, Report, Stream};
 use superd::sys::channel::{Channel, Received};
