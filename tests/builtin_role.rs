@@ -156,9 +156,9 @@ fn no_thread_has_a_right_and_all_is_served() {
 
 #[test]
 fn a_connection_that_waits_costs_little() {
+    const COUNT: u64 = 4096;
     // Its memory is nobody else's to look at.
     needs_root!();
-    const COUNT: u64 = 4096;
     let mut handlers = Handlers::start();
     drop(handlers.client(COUNT, "echo"));
     handlers.expect("the end of the first", |report| matches!(report, Report::Done { .. }));
